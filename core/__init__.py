@@ -1,0 +1,1 @@
+"""The functional core: nouns, state, the compiled step and the one loop. It imports no sibling."""

@@ -1,0 +1,276 @@
+"""From a decision to an order: plan, size, review. It runs only when a book wants something."""
+
+import math
+from typing import Any
+
+from core.compiled import call_code, call_value, compiled, floats
+from core.ledger import equity_micros, to_lots
+from core.model import (
+    MICROS_PER_UNIT,
+    ORACLE,
+    PROBABILITY,
+    VOLUME,
+    ExitReason,
+    InstrumentKind,
+    OrderStatus,
+    OrderStyle,
+    Result,
+)
+from core.outcomes import emit, emit_order
+from core.state import (
+    BOOK_SIZE,
+    INSTRUMENT_SIZE,
+    POSITION_SIZE,
+    account_of,
+    book_of,
+    desk_of,
+    instrument_of,
+    intent_of,
+    legs_of,
+    order_of,
+    position_of,
+)
+
+MINUTE_MS = 60_000
+
+
+@compiled
+def _margin(instrument: Any, quantity: float) -> float:
+    """Collateral that ``quantity`` ties up, in quote: margin of a perpetual, stake of a binary."""
+    if instrument.kind == InstrumentKind.BINARY:
+        stake = instrument.price if quantity > 0.0 else 1.0 - instrument.price
+        return float(abs(quantity) * stake)
+    return float(abs(quantity) * instrument.price / instrument.leverage)
+
+
+@compiled
+def _worst_case(instrument: Any, stop_loss: float, quantity: float) -> float:
+    """Most that ``quantity`` can lose, in quote: its margin, or the stop where that is nearer."""
+    margin = _margin(instrument, quantity)
+    if instrument.kind == InstrumentKind.BINARY or stop_loss <= 0.0:
+        return margin
+    return min(margin, abs(quantity) * instrument.price * stop_loss)
+
+
+@compiled
+def _exposures(state: Any, b: int, quantity: float) -> None:
+    """Sum what every book would hold with its open orders, and this quantity, filled."""
+    desk, mine = desk_of(state), book_of(state, b)
+    home = instrument_of(state, mine.instrument)
+    desk.instrument_notional = 0.0
+    desk.strategy_notional = 0.0
+    desk.gross_notional = 0.0
+    desk.pending_notional = 0.0
+    desk.cluster_risk = 0.0
+    desk.margin = 0.0
+    for k in range(state.books_n):
+        book, position = book_of(state, k), position_of(state, k)
+        instrument = instrument_of(state, book.instrument)
+        held = position.quantity + position.pending
+        if k == b:
+            held += quantity
+        if held == 0.0 and position.pending == 0.0:
+            continue
+        notional = abs(held) * instrument.price
+        desk.gross_notional += notional
+        desk.pending_notional += abs(position.pending) * instrument.price
+        desk.margin += _margin(instrument, held)
+        if book.instrument == mine.instrument:
+            desk.instrument_notional += notional
+        if book.strategy == mine.strategy:
+            desk.strategy_notional += notional
+        if instrument.cluster == home.cluster:
+            desk.cluster_risk += _worst_case(instrument, book.stop_loss, held)
+
+
+@compiled
+def _lay_past(state: Any, b: int, quantity: float) -> None:
+    """What the gate asks about time: cooldown, repeats, order rate, ages of the data."""
+    account, desk, position = account_of(state), desk_of(state), position_of(state, b)
+    instrument = instrument_of(state, book_of(state, b).instrument)
+    now = account.now
+    repeated = position.order_ts != 0 and position.order_quantity == quantity
+    desk.losses_in_row = position.losses_in_row
+    desk.orders_minute = account.orders_minute if account.minute == now // MINUTE_MS else 0
+    desk.since_exit_ms = math.nan if position.exit_ts == 0 else float(now - position.exit_ts)
+    desk.since_repeat_ms = float(now - position.order_ts) if repeated else math.nan
+    desk.data_age_ms = now - instrument.bar_ts
+    desk.quote_age_ms = math.nan if instrument.quote_ts == 0 else float(now - instrument.quote_ts)
+
+
+@compiled
+def lay_desk(state: Any, b: int, quantity: float) -> None:
+    """Lay out everything the gate may ask about ``quantity`` of book ``b``."""
+    account, desk, position = account_of(state), desk_of(state), position_of(state, b)
+    book = book_of(state, b)
+    instrument = instrument_of(state, book.instrument)
+    market = floats(state.values + 8 * instrument.values_at)
+    equity = equity_micros(account)
+    desk.now = account.now
+    desk.mode = account.mode
+    desk.instrument_open = instrument.open
+    desk.trades = position.trades
+    desk.equity = equity / MICROS_PER_UNIT
+    desk.day_return = equity / account.day_start_micros - 1.0
+    desk.drawdown = 1.0 - equity / account.peak_micros
+    desk.bar_volume = market[VOLUME]
+    desk.oracle = market[ORACLE]
+    desk.position = position.quantity
+    desk.order_notional = abs(quantity) * instrument.price
+    desk.order_risk = _worst_case(instrument, book.stop_loss, quantity)
+    desk.return_mean = position.return_mean
+    desk.return_variance = position.return_m2 / position.trades if position.trades > 0 else 0.0
+    _lay_past(state, b, quantity)
+    _exposures(state, b, quantity)
+
+
+@compiled
+def _free_row(state: Any) -> int:
+    """A row for a new order; there is one, for a book asks only while none of its orders works."""
+    k = 0
+    while order_of(state, k).status != OrderStatus.FREE:
+        k += 1
+    return k
+
+
+@compiled
+def _refuse(state: Any, b: int, rule: int) -> None:
+    intent = intent_of(state)
+    row = emit(state, Result.REFUSED, b)
+    row.rule = rule
+    row.quantity = intent.quantity
+    row.price = intent.price
+    row.limit = intent.limit
+    row.target = intent.target
+    row.confidence = intent.confidence
+
+
+@compiled
+def _approve(state: Any, b: int, exit_code: int) -> None:
+    """Make the order of an approved intent; it meets the next event of its instrument."""
+    account, book, position = account_of(state), book_of(state, b), position_of(state, b)
+    instrument, intent = instrument_of(state, book.instrument), intent_of(state)
+    order = order_of(state, _free_row(state))
+    minute = account.now // MINUTE_MS
+    if account.minute != minute:
+        account.minute = minute
+        account.orders_minute = 0
+    account.orders_minute += 1
+    account.orders += 1
+    account.working += 1
+    order.id = account.orders
+    order.status = OrderStatus.SENT if instrument.external else OrderStatus.WORKING
+    order.book = b
+    order.instrument = book.instrument
+    order.style = OrderStyle.IOC if intent.reduce_only else book.style
+    order.reduce_only = intent.reduce_only
+    order.born_ts = account.now
+    order.bars_left = book.ttl_bars
+    order.decision = position.decision
+    order.exit = exit_code
+    order.quantity = intent.quantity
+    order.limit = intent.limit
+    order.reference = intent.price
+    position.working += 1
+    position.pending = to_lots(position.pending + intent.quantity, instrument.lot)
+    position.order_ts = account.now
+    position.order_quantity = intent.quantity
+    row = emit_order(state, Result.APPROVED, order)
+    row.target = intent.target
+    row.confidence = intent.confidence
+
+
+@compiled
+def _propose(state: Any, b: int, quantity: float, limit: float, reduce: bool, code: int) -> bool:
+    """Show one intent to the gate; True when it was approved (or there was nothing to ask)."""
+    if quantity == 0.0 and reduce:
+        return True
+    intent = intent_of(state)
+    intent.quantity = quantity
+    intent.limit = limit
+    intent.reduce_only = 1 if reduce else 0
+    lay_desk(state, b, quantity)
+    rule = call_code(
+        state.review,
+        state.intent,
+        state.desk,
+        state.limits + b * state.limits_size,
+        state.instruments + book_of(state, b).instrument * INSTRUMENT_SIZE,
+    )
+    if rule != 0:
+        _refuse(state, b, rule)
+        return False
+    _approve(state, b, code)
+    return True
+
+
+@compiled
+def _lay_intent(state: Any, b: int, target: float, confidence: float) -> None:
+    book, intent = book_of(state, b), intent_of(state)
+    instrument = instrument_of(state, book.instrument)
+    values = floats(state.values)
+    intent.target = target
+    intent.confidence = confidence
+    intent.price = instrument.price
+    intent.style = book.style
+    intent.stop_loss = book.stop_loss
+    intent.volatility = values[book.volatility_at] if book.volatility_at >= 0 else math.nan
+    intent.atr = values[book.atr_at] if book.atr_at >= 0 else math.nan
+    intent.probability = values[instrument.values_at + PROBABILITY]
+
+
+@compiled
+def _size(state: Any, b: int) -> float:
+    """Full size times target, as signed quantity in whole lots."""
+    lay_desk(state, b, 0.0)
+    return call_value(
+        state.size,
+        state.intent,
+        state.instruments + book_of(state, b).instrument * INSTRUMENT_SIZE,
+        state.desk,
+        state.sizing + b * state.sizing_size,
+    )
+
+
+@compiled
+def pursue(state: Any, b: int, target: float, confidence: float, exit_code: int) -> None:
+    """Turn a target into at most two intents, what shrinks the book first, what grows it after.
+
+    The size is fixed when the target changes; while it stays, only what is missing is asked for.
+    A refused intent leaves the old target in place, so it is proposed again while it is wanted.
+    """
+    position, legs = position_of(state, b), legs_of(state)
+    _lay_intent(state, b, target, confidence)
+    wanted = position.wanted
+    if target != position.target:
+        wanted = _size(state, b) if target != 0.0 else 0.0
+    legs.wanted = wanted
+    legs.reduce = 0.0
+    legs.increase = 0.0
+    call_value(
+        state.plan,
+        state.positions + b * POSITION_SIZE,
+        state.books + b * BOOK_SIZE,
+        state.instruments + book_of(state, b).instrument * INSTRUMENT_SIZE,
+        state.legs,
+    )
+    reduced = _propose(state, b, legs.reduce, legs.reduce_limit, True, exit_code)
+    increased = reduced
+    if reduced and (legs.increase != 0.0 or (target != 0.0 and wanted == 0.0)):
+        # a size of nothing is shown to the gate too: it refuses it, and the refusal is on record
+        increased = _propose(state, b, legs.increase, legs.increase_limit, False, exit_code)
+    if reduced and increased:
+        position.target = target
+        position.wanted = wanted
+    elif reduced and legs.reduce != 0.0:
+        position.target = 0.0
+        position.wanted = 0.0
+
+
+@compiled
+def close_book(state: Any, b: int) -> None:
+    """An operator closes a book: it stays flat until its strategy changes its mind."""
+    position = position_of(state, b)
+    position.spent = position.target
+    if position.quantity != 0.0 and position.working == 0:
+        pursue(state, b, 0.0, 1.0, ExitReason.COMMAND)

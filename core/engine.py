@@ -1,0 +1,358 @@
+"""The engine: lays out the state for a set of books, and drives the compiled step over blocks."""
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core.compiled import INTERPRETED, Rows, address_of, compile_error, plain_address
+from core.errors import LockstepError, MissingInput, StrategyError
+from core.instrument import Instrument
+from core.model import (
+    ACCOUNT,
+    BOOK,
+    DESK,
+    EXECUTION,
+    INSTRUMENT,
+    INTENT,
+    LEGS,
+    MARKET,
+    MARKET_FIELDS,
+    MICROS_PER_UNIT,
+    NODE,
+    ORDER,
+    OUTCOME,
+    POSITION,
+    TRACK,
+    OrderStyle,
+    Records,
+)
+from core.state import ARRAYS, STATE, Ports
+from core.step import FAILED_UNKNOWN_ORDER, advance
+from core.strategy import VISIBLE, Source, Strategy, Use
+
+OUTCOMES_PER_CALL = 65_536
+DECIDE_SHAPE = "RRR:d"
+UPDATE_SHAPE = "RfFR:f"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """One strategy on one instrument: its parameters, and how its orders are placed.
+
+    ``offset``: how far an IOC may pay, or a limit order asks for, as a fraction of the price
+    (price units for a binary). ``limits`` and ``sizing`` are records the gate and sizing read.
+    """
+
+    name: str
+    strategy: Strategy
+    instrument: str
+    params: Mapping[str, float] = field(default_factory=dict)
+    style: OrderStyle = OrderStyle.IOC
+    offset: float = 0.01
+    ttl_bars: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the composition root hands in: compiled ports, limits and sizing a book, extra features.
+
+    ``limits`` holds one record a book and the account's own last; ``sizing`` one a book. Both in
+    the order of ``books``.
+    """
+
+    ports: Ports
+    limits: Records
+    sizing: Records
+    regime: Use
+    volatility: Sequence[Use | None]
+    atr: Sequence[Use | None]
+
+
+class Step(NamedTuple):
+    """What one call of the step did: where it stopped, and what came of it."""
+
+    at: int
+    outcomes: Records
+
+
+def _array(length: int, dtype: Any) -> Records:
+    return np.zeros(max(length, 1), dtype)
+
+
+class _Layout:
+    """Gathers the flat arrays while nodes and books are added."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.memory = 0
+        self.params: list[float] = []
+        self.nodes: list[tuple[int, int, int, int, int]] = []
+        self.rows: dict[tuple[int, Use], int] = {}
+
+    def add_instrument(self) -> int:
+        """Room for one MARKET; answers where it starts in ``values``."""
+        at = self.values
+        self.values += len(MARKET_FIELDS)
+        return at
+
+    def add_params(self, record: Records) -> int:
+        """Room for one record of parameters; answers where it starts in ``params``."""
+        at = len(self.params)
+        self.params.extend(np.frombuffer(record.tobytes(), "f8"))
+        return at
+
+    def row(self, market_at: int, source: Source) -> int:
+        """Row of ``values`` where a source answers, its nodes added before it when they are new."""
+        if isinstance(source, str):
+            return market_at + MARKET_FIELDS.index(source)
+        key = (market_at, source)
+        if key not in self.rows:
+            read = market_at if source.source is None else self.row(market_at, source.source)
+            self.rows[key] = self._add_node(source, read)
+        return self.rows[key]
+
+    def _add_node(self, use: Use, read: int) -> int:
+        feature, params = use.feature, {name: float(value) for name, value in use.params}
+        record = np.zeros(1, feature.layout)
+        for name, value in params.items():
+            record[name] = value
+        update = address_of(feature.update, UPDATE_SHAPE, MARKET, feature.layout)
+        answer = self.values
+        self.values += 1
+        self.nodes.append((update, read, answer, self.memory, self.add_params(record)))
+        self.memory += max(feature.memory(params), 1)
+        return answer
+
+
+class Engine:
+    """A run's state and the one way to move it: ``advance``.
+
+    Raises MissingInput when a strategy needs a field its instrument's data lacks, and StrategyError
+    from ``advance`` when a strategy fails.
+    """
+
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        books: Sequence[Book],
+        terms: Terms,
+        *,
+        equity: float,
+        carried: Mapping[str, frozenset[str]],
+        tell_all: bool = False,
+    ) -> None:
+        order = {instrument.name: place for place, instrument in enumerate(instruments)}
+        ranked = sorted(range(len(books)), key=lambda k: order[books[k].instrument])
+        self.instruments = tuple(instruments)
+        self.books = tuple(books[k] for k in ranked)
+        self.strategies = tuple(dict.fromkeys(book.strategy.name for book in self.books))
+        self.tell_all = tell_all
+        self.plain: dict[str, str] = {}
+        self._failure: BaseException | None = None
+        self._callbacks: list[Any] = []
+        for book in self.books:
+            _check_inputs(book, carried[book.instrument])
+        self.arrays = self._build(terms, ranked, order, equity)
+        self.state = self._point(terms.ports)
+        for b, book in enumerate(self.books):
+            self._wire_strategy(b, book)
+
+    def _build(
+        self, terms: Terms, ranked: list[int], order: dict[str, int], equity: float
+    ) -> dict[str, Any]:
+        layout = _Layout()
+        instruments = _array(len(self.instruments), INSTRUMENT)
+        books = _array(len(self.books), BOOK)
+        inputs: list[int] = []
+        features = 0
+        clusters = {name: k for k, name in enumerate({i.cluster or i.name: 0 for i in self.instruments})}
+        for i, instrument in enumerate(self.instruments):
+            row = instruments[i]
+            for name in INSTRUMENT.names or ():
+                if hasattr(instrument, name) and name not in ("cluster", "open"):
+                    row[name] = getattr(instrument, name)
+            row["cluster"] = clusters[instrument.cluster or instrument.name]
+            row["open"] = 1
+            row["values_at"] = market_at = layout.add_instrument()
+            row["nodes_at"] = len(layout.nodes)
+            layout.row(market_at, terms.regime)
+            mine = [b for b, book in enumerate(self.books) if order[book.instrument] == i]
+            row["books_at"] = mine[0] if mine else 0
+            row["books_end"] = mine[-1] + 1 if mine else 0
+            for b in mine:
+                features = self._lay_book(b, books[b], layout, market_at, inputs, features, i)
+                for column, uses in (("volatility_at", terms.volatility), ("atr_at", terms.atr)):
+                    use = uses[ranked[b]]
+                    books[b][column] = -1 if use is None else layout.row(market_at, use)
+            row["nodes_end"] = len(layout.nodes)
+        nodes = _array(len(layout.nodes), NODE)
+        for k, node in enumerate(layout.nodes):
+            nodes[k] = node
+        positions = _array(len(self.books), POSITION)
+        positions["spent"] = np.nan
+        account = _array(1, ACCOUNT)
+        start = round(equity * MICROS_PER_UNIT)
+        for name in ("start_micros", "cash_micros", "day_start_micros", "peak_micros"):
+            account[name] = start
+        account["day"] = -1
+        kept = [*ranked, len(self.books)]
+        return {
+            "account": account,
+            "instruments": instruments,
+            "books": books,
+            "positions": positions,
+            "orders": _array(4 * len(self.books), ORDER),
+            "nodes": nodes,
+            "inputs": np.array(inputs or [0], np.int64),
+            "values": np.full(layout.values, np.nan),
+            "memory": np.zeros(max(layout.memory, 1)),
+            "params": np.array(layout.params or [0.0]),
+            "features": np.zeros(max(features, 1)),
+            "limits": np.array(terms.limits[kept]),
+            "sizing": np.array(terms.sizing[ranked]),
+            "decision": np.zeros(3),
+            "desk": _array(1, DESK),
+            "intent": _array(1, INTENT),
+            "legs": _array(1, LEGS),
+            "execution": _array(1, EXECUTION),
+            "outcomes": np.zeros(OUTCOMES_PER_CALL, OUTCOME),
+        }
+
+    def _point(self, ports: Ports) -> Records:
+        """The record of addresses through which compiled code finds the arrays."""
+        state = _array(1, STATE)
+        for name in ARRAYS:
+            state[name] = self.arrays[name].ctypes.data
+        state["books_n"] = len(self.books)
+        state["orders_n"] = len(self.arrays["orders"])
+        state["limits_size"] = self.arrays["limits"].itemsize
+        state["sizing_size"] = self.arrays["sizing"].itemsize
+        state["tell_all"] = self.tell_all
+        for name, place in ports._asdict().items():
+            state[name] = place
+        return state
+
+    def _lay_book(
+        self,
+        b: int,
+        row: Any,
+        layout: _Layout,
+        market_at: int,
+        inputs: list[int],
+        features: int,
+        i: int,
+    ) -> int:
+        book = self.books[b]
+        strategy, values = book.strategy, book.strategy.values(book.params)
+        row["instrument"] = i
+        row["strategy"] = self.strategies.index(strategy.name)
+        row["inputs_at"] = len(inputs)
+        inputs.extend(layout.row(market_at, use) for use in strategy.sources(values).values())
+        row["inputs_end"] = len(inputs)
+        row["features_at"] = features
+        row["params_at"] = layout.add_params(strategy.params_record(values))
+        row["style"], row["offset"], row["ttl_bars"] = book.style, book.offset, book.ttl_bars
+        for name in ("take_profit", "stop_loss", "trailing_stop"):
+            row[name] = values.get(name, 0.0)
+        return features + strategy.features_layout.itemsize // 8
+
+    def _wire_strategy(self, b: int, book: Book) -> None:
+        strategy, row = book.strategy, self.arrays["books"][b]
+        shape = (strategy.features_layout, POSITION, strategy.params_layout)
+        reason: str | None = "its author asked for it"
+        if strategy.compiled:
+            reason = compile_error(strategy.decide, DECIDE_SHAPE, *shape)
+        if reason is None:
+            row["decide"] = address_of(strategy.decide, DECIDE_SHAPE, *shape)
+            return
+        self.plain[strategy.name] = reason
+        row["plain"] = 1
+        callback = self._plain_callback(b, book)
+        self._callbacks.append(callback)
+        row["decide"] = plain_address(callback)
+
+    def _plain_callback(self, b: int, book: Book) -> Any:
+        """A callback that shows the strategy tuples of plain floats and keeps what it raises."""
+        strategy, arrays = book.strategy, self.arrays
+        values = strategy.values(book.params)
+        shown = _tuple_type("Features", strategy.features)
+        seen = _tuple_type("Position", VISIBLE)
+        params = _tuple_type("Params", values)(*values.values())
+        at = 8 * int(arrays["books"][b]["features_at"])
+        features, positions = _bytes(arrays["features"]), _bytes(arrays["positions"])
+        position_at = b * POSITION.itemsize
+        read_features = Struct(f"{len(strategy.features)}d").unpack_from
+        read_position = Struct(f"{len(VISIBLE)}d").unpack_from
+        decision, write = _bytes(arrays["decision"]), Struct("3d").pack_into
+        decide, make_features, make_position = strategy.decide, shown._make, seen._make
+
+        def callback() -> None:
+            try:
+                answer = decide(
+                    make_features(read_features(features, at)),
+                    make_position(read_position(positions, position_at)),
+                    params,
+                )
+                write(decision, 0, *answer)
+            except BaseException as error:  # noqa: BLE001 - it cannot cross compiled code
+                self._failure = error
+                write(decision, 0, float("nan"), 0.0, 0.0)
+
+        return callback
+
+    def advance(self, block: Records, at: int, track: Records) -> Step:
+        """Fold ``block[at:]`` as far as the step goes; ``track`` has a row for every event.
+
+        The outcomes are a view that the next call overwrites.
+        """
+        if INTERPRETED:
+            at = advance(Rows(self.state), Rows(block), at, Rows(track), OUTCOMES_PER_CALL)
+        else:
+            at = advance(self.state, block, at, track, OUTCOMES_PER_CALL)
+        failed = int(self.arrays["account"][0]["failed"])
+        if failed:
+            raise self._error(failed)
+        return Step(at, self.arrays["outcomes"][: int(self.state[0]["written"])])
+
+    def track(self, length: int) -> Records:
+        """Room for what ``advance`` tracks of that many events."""
+        return _array(length, TRACK)[:length]
+
+    def _error(self, failed: int) -> LockstepError:
+        if failed == FAILED_UNKNOWN_ORDER:
+            return LockstepError("a venue reported a fill of an order we never sent: reconcile first")
+        book = self.books[failed - 1]
+        when = np.datetime64(int(self.arrays["account"][0]["now"]), "ms")
+        where = f"strategy {book.strategy.name} on {book.instrument} at {when}"
+        if self._failure is not None:
+            error = StrategyError(f"{where} raised {type(self._failure).__name__}: {self._failure}")
+            error.__cause__ = self._failure
+            return error
+        return StrategyError(f"{where}: target must lie in [-1, 1] and confidence in [0, 1]")
+
+    @property
+    def digests(self) -> list[int]:
+        """Running digest of every decision, a book."""
+        return [int(value) for value in self.arrays["positions"]["digest"][: len(self.books)]]
+
+
+def _check_inputs(book: Book, carried: frozenset[str]) -> None:
+    known = carried | {"hours_left"}
+    missing = sorted(book.strategy.fields - known)
+    if missing:
+        raise MissingInput(
+            f"strategy {book.strategy.name} needs {', '.join(missing)}, which the data of "
+            f"{book.instrument} does not carry"
+        )
+
+
+def _bytes(array: Any) -> memoryview:
+    return memoryview(array.view("u1")).cast("B")
+
+
+def _tuple_type(name: str, fields: Any) -> Any:
+    return namedtuple(name, list(fields))  # type: ignore[misc]

@@ -1,0 +1,150 @@
+"""The state the step folds into: flat arrays of records, found through one record of addresses.
+
+The arrays belong to the engine, which keeps them alive and where they are; a snapshot of a run is a
+copy of their bytes. Compiled code reads a row in place by ``position_of(state, b)`` and the like.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core.compiled import compiled, rows
+from core.model import (
+    ACCOUNT,
+    BOOK,
+    DESK,
+    EXECUTION,
+    INSTRUMENT,
+    INTENT,
+    LEGS,
+    NODE,
+    ORDER,
+    OUTCOME,
+    POSITION,
+)
+
+
+class Ports(NamedTuple):
+    """Addresses of the compiled functions that the step calls but must not know."""
+
+    plan: int
+    size: int
+    review: int
+    watch: int
+    match: int
+    protect: int
+
+
+ARRAYS = (
+    "account",
+    "instruments",
+    "books",
+    "positions",
+    "orders",
+    "nodes",
+    "inputs",
+    "values",
+    "memory",
+    "params",
+    "features",
+    "limits",
+    "sizing",
+    "decision",
+    "desk",
+    "intent",
+    "legs",
+    "execution",
+    "outcomes",
+)
+"""``inputs`` (int64): for each book the rows of ``values`` its strategy reads. ``values``
+(float64): per instrument its MARKET, then the answers of its nodes. ``memory``: what nodes
+remember. ``params``: records of parameters end to end. ``features``: what each strategy is shown.
+``limits``: a row a book, the account's last. ``decision``: answer of a plain strategy."""
+
+COUNTS = ("books_n", "orders_n", "outcomes_n", "limits_size", "sizing_size", "written", "tell_all")
+
+STATE = np.dtype([(name, "i8") for name in (*ARRAYS, *COUNTS, *Ports._fields)])
+"""Addresses of the arrays, their lengths (``_size``: bytes of a row), and the ports."""
+
+_account = rows(ACCOUNT)
+_instrument = rows(INSTRUMENT)
+_book = rows(BOOK)
+_position = rows(POSITION)
+_order = rows(ORDER)
+_node = rows(NODE)
+_desk = rows(DESK)
+_intent = rows(INTENT)
+_legs = rows(LEGS)
+_execution = rows(EXECUTION)
+_outcome = rows(OUTCOME)
+
+POSITION_SIZE, BOOK_SIZE = POSITION.itemsize, BOOK.itemsize
+INSTRUMENT_SIZE, ORDER_SIZE = INSTRUMENT.itemsize, ORDER.itemsize
+
+
+@compiled
+def account_of(state: Any) -> Any:
+    """The ACCOUNT."""
+    return _account(state.account, 0)
+
+
+@compiled
+def instrument_of(state: Any, i: int) -> Any:
+    """The INSTRUMENT ``i``."""
+    return _instrument(state.instruments, i)
+
+
+@compiled
+def book_of(state: Any, b: int) -> Any:
+    """The BOOK ``b``."""
+    return _book(state.books, b)
+
+
+@compiled
+def position_of(state: Any, b: int) -> Any:
+    """The POSITION of book ``b``."""
+    return _position(state.positions, b)
+
+
+@compiled
+def order_of(state: Any, k: int) -> Any:
+    """The ORDER in row ``k``."""
+    return _order(state.orders, k)
+
+
+@compiled
+def node_of(state: Any, k: int) -> Any:
+    """The NODE ``k``."""
+    return _node(state.nodes, k)
+
+
+@compiled
+def desk_of(state: Any) -> Any:
+    """The DESK record."""
+    return _desk(state.desk, 0)
+
+
+@compiled
+def intent_of(state: Any) -> Any:
+    """The INTENT under review."""
+    return _intent(state.intent, 0)
+
+
+@compiled
+def legs_of(state: Any) -> Any:
+    """The planner's LEGS."""
+    return _legs(state.legs, 0)
+
+
+@compiled
+def execution_of(state: Any) -> Any:
+    """The EXECUTION last answered by the venue."""
+    return _execution(state.execution, 0)
+
+
+@compiled
+def outcome_of(state: Any, k: int) -> Any:
+    """The OUTCOME in row ``k``."""
+    return _outcome(state.outcomes, k)
+
+

@@ -1,0 +1,1 @@
+"""Risk: limits, the ordered gate that alone approves, sizing, and the halt latch."""
