@@ -228,6 +228,10 @@ if INTERPRETED:
         """Call a port that answers with a code."""
         return cast("int", _TABLE[callee](a, b, c, d))
 
+    def call_watch(callee: int, a: int, b: int) -> int:
+        """Call the port that watches the account."""
+        return cast("int", _TABLE[callee](a, b))
+
     def call_plain(callee: int) -> None:
         """Call back into Python."""
         _TABLE[callee]()
@@ -270,6 +274,10 @@ else:
     @intrinsic
     def call_code(_typing, callee, a, b, c, d):  # type: ignore[no-untyped-def,misc]
         return _I(_I, _I, _I, _I, _I), _call("RRRR", "i")
+
+    @intrinsic
+    def call_watch(_typing, callee, a, b):  # type: ignore[no-untyped-def,misc]
+        return _I(_I, _I, _I), _call("RR", "i")
 
     @intrinsic
     def call_plain(_typing, callee):  # type: ignore[no-untyped-def,misc]

@@ -29,6 +29,7 @@ from core.model import (
     TRACK,
     OrderStyle,
     Records,
+    Result,
 )
 from core.state import ARRAYS, STATE, Ports
 from core.step import FAILED_UNKNOWN_ORDER, advance
@@ -151,6 +152,8 @@ class Engine:
         self.books = tuple(books[k] for k in ranked)
         self.strategies = tuple(dict.fromkeys(book.strategy.name for book in self.books))
         self.tell_all = tell_all
+        outside = {instrument.name for instrument in instruments if instrument.external}
+        self._external = [b for b, book in enumerate(self.books) if book.instrument in outside]
         self.plain: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._callbacks: list[Any] = []
@@ -318,6 +321,22 @@ class Engine:
             raise self._error(failed)
         return Step(at, self.arrays["outcomes"][: int(self.state[0]["written"])])
 
+    def warm(self, block: Records) -> None:
+        """Load (or, once, build) the compiled step without folding anything."""
+        self.advance(block[:0], 0, self.track(0))
+
+    @property
+    def no_outcomes(self) -> Records:
+        """An empty array of outcomes."""
+        return np.zeros(0, OUTCOME)
+
+    def outside(self, outcomes: Records) -> Records:
+        """The approved orders among these that an outside venue must be given."""
+        if not self._external:
+            return outcomes[:0]
+        approved = outcomes[outcomes["kind"] == Result.APPROVED]
+        return approved[np.isin(approved["book"], self._external)]
+
     def track(self, length: int) -> Records:
         """Room for what ``advance`` tracks of that many events."""
         return _array(length, TRACK)[:length]
@@ -329,6 +348,8 @@ class Engine:
         when = np.datetime64(int(self.arrays["account"][0]["now"]), "ms")
         where = f"strategy {book.strategy.name} on {book.instrument} at {when}"
         if self._failure is not None:
+            if not isinstance(self._failure, Exception):
+                raise self._failure  # a Ctrl-C inside a strategy stays one
             error = StrategyError(f"{where} raised {type(self._failure).__name__}: {self._failure}")
             error.__cause__ = self._failure
             return error

@@ -11,10 +11,10 @@ from typing import Any
 
 from core.compiled import (
     bits,
-    call_code,
     call_decide,
     call_feature,
     call_plain,
+    call_watch,
     compiled,
     floats,
     ints,
@@ -165,7 +165,7 @@ def _watch(state: Any) -> None:
     account = account_of(state)
     account.peak_micros = max(account.peak_micros, equity_micros(account))
     limits = state.limits + state.books_n * state.limits_size
-    if call_code(state.watch, state.account, limits, 0, 0) != 0:
+    if call_watch(state.watch, state.account, limits) != 0:
         emit_mode(state)
         on_mode(state)
 

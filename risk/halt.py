@@ -13,7 +13,7 @@ from risk.gate import Rule
 
 
 @compiled
-def watch(account: Any, limits: Any, _unused: Any, _unused_too: Any) -> int:
+def watch(account: Any, limits: Any) -> int:
     """Tighten ``account.mode`` where a limit is hit; ease a daily one on a new day."""
     equity = equity_micros(account)
     daily = account.day_start_micros - equity

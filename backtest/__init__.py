@@ -1,0 +1,1 @@
+"""Backtest: the one loop over historical events, what a run leaves behind, and its reports."""

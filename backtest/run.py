@@ -1,0 +1,204 @@
+"""What a replay leaves behind: every outcome, the track of equity, and a manifest that names its
+causes. Two runs with equal manifests are equal byte for byte, so the run id is derived from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backtest.assemble import Setup
+from core.errors import DataError, UnknownName
+from core.model import MICROS_PER_UNIT, Records, Result
+from core.strategy import Strategy
+from markets.history import Quality
+from risk.gate import Rule
+
+ARRAYS = "run.npz"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The causes of a run: code, configuration, data. ``seed`` is that of generated data, if any."""
+
+    code: str
+    config: str
+    data: Mapping[str, str]
+    seed: int | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Twelve hex digits of a hash over all causes."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookInfo:
+    """What a report needs to know of a book: names, parameters and the texts of reason codes."""
+
+    name: str
+    strategy: str
+    instrument: str
+    params: Mapping[str, float]
+    reasons: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A finished replay. ``block`` are its events, ``track`` a row for each, ``outcomes`` in order.
+
+    ``decisions_hash`` covers every decision of every bar and every outcome: equal hashes, equal
+    runs. ``seconds`` is the wall time of the loop alone.
+    """
+
+    manifest: Manifest
+    setup: Mapping[str, Any]
+    books: tuple[BookInfo, ...]
+    instruments: tuple[str, ...]
+    block: Records
+    track: Records
+    outcomes: Records
+    digests: tuple[int, ...]
+    quality: Mapping[str, Quality]
+    plain: Mapping[str, str]
+    seconds: float
+    equity_start: float
+    costs_on: bool
+
+    @property
+    def run_id(self) -> str:
+        """Derived from the manifest."""
+        return self.manifest.run_id
+
+    @cached_property
+    def decisions_hash(self) -> str:
+        """Hex digest over all decisions and outcomes."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(np.array(self.digests, np.uint64).tobytes())
+        digest.update(np.ascontiguousarray(self.outcomes).view("u1").data)
+        return digest.hexdigest()
+
+    def of(self, kind: Result) -> Records:
+        """The outcomes of one kind, a copy."""
+        return self.outcomes[self.outcomes["kind"] == kind]
+
+    @cached_property
+    def trades(self) -> Records:
+        """TRADE outcomes: finished round trips."""
+        return self.of(Result.TRADE)
+
+    @property
+    def equity(self) -> np.ndarray[Any, Any]:
+        """Equity in quote after each event, shape (events,)."""
+        return self.track["equity_micros"] / MICROS_PER_UNIT
+
+    @cached_property
+    def refused(self) -> dict[str, int]:
+        """Refused intents by rule."""
+        rules, counts = np.unique(self.of(Result.REFUSED)["rule"], return_counts=True)
+        return {Rule(rule).name.lower(): int(n) for rule, n in zip(rules, counts, strict=True)}
+
+
+def describe(strategy: Strategy, codes: Records) -> dict[int, str]:
+    """Texts of the reason codes that occurred."""
+    return {int(code): strategy.explain(int(code)) for code in np.unique(codes)}
+
+
+def config_hash(setup: Setup) -> tuple[str, dict[str, Any]]:
+    """Hash of everything in a setup that decides the result, and the setup as plain data."""
+    plain: dict[str, Any] = {
+        "equity": setup.equity,
+        "limits": asdict(setup.limits),
+        "instruments": [asdict(instrument) for instrument in setup.instruments],
+        "books": [],
+    }
+    for entry in setup.books:
+        book = entry.book
+        plain["books"].append(
+            {
+                "name": book.name,
+                "strategy": book.strategy.name,
+                "instrument": book.instrument,
+                "params": book.strategy.values(book.params),
+                "program": _program_hash(book.strategy),
+                "style": book.style.name,
+                "offset": book.offset,
+                "ttl_bars": book.ttl_bars,
+                "sizing": asdict(entry.sizing),
+                "limits": asdict(entry.limits),
+            }
+        )
+    text = json.dumps(plain, sort_keys=True, default=int)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], plain
+
+
+def _program_hash(strategy: Strategy) -> str | None:
+    if strategy.program is None:
+        return None
+    return hashlib.sha256(strategy.program.tobytes()).hexdigest()[:16]
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write a run to ``folder/<run id>``: its arrays and its manifest; answers the path."""
+    path = folder / run.run_id
+    path.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path / ARRAYS,
+        block=run.block,
+        track=run.track,
+        outcomes=run.outcomes,
+        digests=np.array(run.digests, np.uint64),
+    )
+    rest = {
+        "manifest": asdict(run.manifest),
+        "setup": run.setup,
+        "books": [asdict(book) for book in run.books],
+        "instruments": run.instruments,
+        "quality": {name: asdict(quality) for name, quality in run.quality.items()},
+        "plain": dict(run.plain),
+        "seconds": run.seconds,
+        "equity_start": run.equity_start,
+        "costs_on": run.costs_on,
+        "decisions_hash": run.decisions_hash,
+    }
+    (path / MANIFEST).write_text(json.dumps(rest, indent=1, default=int))
+    return path
+
+
+def load(folder: Path, run_id: str) -> Run:
+    """Read a saved run; an unknown id suggests the nearest. DataError when it does not verify."""
+    path = folder / run_id
+    if not (path / MANIFEST).is_file():
+        known = [entry.name for entry in folder.glob("*") if (entry / MANIFEST).is_file()]
+        raise UnknownName("run", run_id, known or ["none yet"])
+    rest = json.loads((path / MANIFEST).read_text())
+    with np.load(path / ARRAYS) as arrays:
+        run = Run(
+            manifest=Manifest(**rest["manifest"]),
+            setup=rest["setup"],
+            books=tuple(_book_info(book) for book in rest["books"]),
+            instruments=tuple(rest["instruments"]),
+            block=arrays["block"],
+            track=arrays["track"],
+            outcomes=arrays["outcomes"],
+            digests=tuple(int(value) for value in arrays["digests"]),
+            quality={name: Quality(**fields) for name, fields in rest["quality"].items()},
+            plain=rest["plain"],
+            seconds=rest["seconds"],
+            equity_start=rest["equity_start"],
+            costs_on=rest["costs_on"],
+        )
+    if run.decisions_hash != rest["decisions_hash"]:
+        raise DataError(f"{path}: the arrays do not match the manifest's decisions_hash: run it again")
+    return run
+
+
+def _book_info(fields: dict[str, Any]) -> BookInfo:
+    reasons = {int(code): text for code, text in fields.pop("reasons").items()}
+    return BookInfo(reasons=reasons, **fields)

@@ -1,0 +1,17 @@
+"""The one loop. Live, on paper and in replay only its feed, venue and journal differ."""
+
+from core.engine import Engine
+from core.ports import Feed, Journal, Venue
+
+
+async def run(engine: Engine, feed: Feed, journal: Journal, venue: Venue) -> None:
+    """Fold every block of the feed; record what follows before any of it can have an effect."""
+    async for block in feed:
+        track = engine.track(len(block))
+        at = 0
+        while at < len(block):
+            start = at
+            at, outcomes = engine.advance(block, at, track)
+            await journal.append(block[start:at], outcomes, track[start:at])
+            for approved in engine.outside(outcomes):
+                await venue.submit(approved)

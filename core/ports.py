@@ -1,0 +1,24 @@
+"""What the loop needs of the outside: whoever answers to these may feed it, record it or trade it."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from core.model import Records
+
+
+class Feed(Protocol):
+    """Yields blocks of EVENT in the order they became known: live one event, in replay many."""
+
+    def __aiter__(self) -> AsyncIterator[Records]: ...
+
+
+class Journal(Protocol):
+    """Keeps what happened. When ``append`` returns, it is durable: only then may it take effect."""
+
+    async def append(self, events: Records, outcomes: Records, track: Records) -> None: ...
+
+
+class Venue(Protocol):
+    """Takes approved orders (OUTCOME rows of kind APPROVED); fills come back as FILL events."""
+
+    async def submit(self, approved: Any) -> None: ...

@@ -1,0 +1,1 @@
+"""Drift: perpetuals on Solana. Its integers and its three funding units stop in ``units``."""

@@ -1,0 +1,1 @@
+"""What to trade: features, regimes, and one idea per file."""
