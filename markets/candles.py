@@ -98,7 +98,8 @@ def parse_candles(table: Table, single_ms: int | None = None) -> History:
         duplicates=duplicates,
         unsorted=unsorted,
     ).spanning(opens, interval_ms)
-    return assemble([*side_events(opens + interval_ms, extras), bars], interval_ms, quality)
+    events = [*side_events(opens + interval_ms, extras), bars]
+    return assemble(events, interval_ms, quality, ["hours_left"] if "resolution" in extras else [])
 
 
 def side_events(known: Times, columns: Mapping[str, Floats]) -> list[Records]:
