@@ -15,11 +15,16 @@ class Reason(IntEnum):
     AVERAGES_EQUAL = 3
 
 
+# Averages of equal decimal prices may differ in the last binary digits: that is no crossing.
+TIE = 1e-12
+
+
 def decide(f: Any, position: PositionView, _p: Any) -> Decision:
     """Flip with the sign of the gap; hold on a tie."""
-    if f.fast > f.slow:
+    gap = f.fast - f.slow
+    if gap > TIE * f.slow:
         return 1.0, 1.0, Reason.FAST_ABOVE_SLOW
-    if f.fast < f.slow:
+    if gap < -TIE * f.slow:
         return -1.0, 1.0, Reason.FAST_BELOW_SLOW
     return position.target, 1.0, Reason.AVERAGES_EQUAL
 
