@@ -228,8 +228,6 @@ def _tell(state: Any, b: int, target: float, confidence: float, reason: int) -> 
 def _act(state: Any, b: int, target: float, confidence: float) -> None:
     """Pursue a changed target, or what a partial fill left of the old one."""
     position = position_of(state, b)
-    if target != position.spent:
-        position.spent = math.nan
     if target != position.target and target != position.spent:
         cancel_orders(state, b)
         if position.working == 0:
@@ -261,6 +259,8 @@ def _decide(state: Any, b: int, book: Any) -> None:
     position.digest = digest
     if target != position.decided or reason != position.reason or state.tell_all:
         _tell(state, b, target, confidence, reason)
+    if target != position.spent:
+        position.spent = math.nan
     settled = target == position.target and position.wanted == position.quantity
     if not settled:
         _act(state, b, target, confidence)

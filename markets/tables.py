@@ -5,6 +5,7 @@ cannot be read at all is a DataError that says what, where, and what to do.
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,12 @@ class Table:
             return _iso(column)
         return _from_unix(values, f"{self.source}: column '{name}'"), unreadable
 
+    def matches(self, name: str, text: str) -> Flags:
+        """Where a column of texts says ``text`` in any case, or says nothing."""
+        column = self._plain(name).cast(pa.string())
+        same = pc.match_substring_regex(column, f"^{re.escape(text)}$", ignore_case=True)
+        return _flags(same) | ~_flags(column.is_valid())
+
     def texts(self, name: str) -> list[str]:
         """A column as text, empty where missing."""
         return [value or "" for value in self._plain(name).cast(pa.string()).to_pylist()]
@@ -122,6 +129,8 @@ def parse_csv(data: bytes, source: str, only: Collection[str] | None = None) -> 
     if not data.strip():
         raise DataError(f"{source}: the file is empty")
     header = data[:65_536].splitlines()[0].decode()
+    # pyarrow cannot skip a header that no line end follows
+    data = data if len(data) > len(header.encode()) else data + b"\n"
     delimiter = max(",;\t", key=header.count)
     names = [name.strip().lower() for name in header.split(delimiter)]
     _check_names(names, source)
@@ -161,7 +170,7 @@ def _feather(path: Path) -> Table:
 
 
 def _parquet(path: Path) -> Table:
-    return _from_arrow(path, pa.parquet.read_table)
+    return _from_arrow(path, lambda name: pa.parquet.ParquetFile(name).read())
 
 
 def _from_arrow(path: Path, read: Any) -> Table:

@@ -149,9 +149,10 @@ def _keep_market(tables: list[Table], sieve: Sieve, market_index: int) -> None:
         ("action", "fill", "not a fill"),
         ("marketType", "perp", "not a perpetual"),
     ):
-        texts = [t.texts(name) if name in t else [wanted] * t.rows for t in tables]
-        values = np.array([text.lower() or wanted for part in texts for text in part], np.str_)
-        sieve.reject(values != wanted, reason)
+        matches = [
+            t.matches(name, wanted) if name in t else np.ones(t.rows, np.bool_) for t in tables
+        ]
+        sieve.reject(~np.concatenate(matches), reason)
     indices = _optional(tables, "marketIndex")
     known = indices[np.isfinite(indices) & sieve.good]
     kept = market_index if market_index >= 0 or not len(known) else known[0]

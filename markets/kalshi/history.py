@@ -7,6 +7,7 @@ of them winners: strikes are therefore taken from the subtitle where the field i
 """
 
 import gzip
+import itertools
 import json
 import re
 import zlib
@@ -22,7 +23,7 @@ from core.errors import DataError
 from core.model import Kind, Records
 from markets.history import Flags, History, Places, Quality, assemble, make_bars, make_events
 from markets.sieve import Sieve
-from markets.tables import Table, read_table
+from markets.tables import NO_TIME, Table, read_table
 
 HOUR_MS = 3_600_000
 LADDER_FILE = "ladder_hourly_from_trades.parquet"
@@ -167,7 +168,8 @@ def _hours(
     ends = table.times("end_period_ts")[0]
     columns = {name: table.numbers(name)[0] for name in (*_PRICES, "volume")}
     sieve = Sieve(table.source, table.rows)
-    sieve.reject(~np.isin(tickers, sorted(wanted)), "hour of an unknown market")
+    sieve.reject(~np.isin(tickers, sorted(wanted)), "hour of another market")
+    sieve.reject(ends == NO_TIME, "missing or unreadable time")
     sieve.reject(~_possible(columns), "impossible price")
     skipped.update(sieve.skipped)
     places: Places = np.flatnonzero(sieve.good)
@@ -176,8 +178,9 @@ def _hours(
         ends[places] - HOUR_MS, HOUR_MS, **{name: columns[name][places] for name in columns}
     )
     names = tickers[places]
-    edges = np.flatnonzero(np.append(True, names[1:] != names[:-1])) if len(names) else places
-    for start, end in zip(edges, [*edges[1:], len(names)], strict=True):
+    changes = np.flatnonzero(names[1:] != names[:-1]) + 1
+    edges = np.concatenate([[0], changes, [len(names)]])
+    for start, end in itertools.pairwise(edges if len(names) else []):
         hours = bars[start:end]
         quality = Quality(rows_read=len(hours), rows_used=len(hours))
         yield str(names[start]), hours, quality.spanning(hours["ts_event"], HOUR_MS)

@@ -76,7 +76,7 @@ def _realized_vol(_market: Record, x: float, m: Memory, p: Record) -> float:
 def _realized_vol_annual(_market: Record, x: float, m: Memory, p: Record) -> float:
     if not 0.0 < x < math.inf:
         return NAN
-    return next_volatility(m, int(p.window), x) * math.sqrt(p.bars_per_year)
+    return next_volatility(m, int(p.window), x) * math.sqrt(max(p.bars_per_year, 0.0))
 
 
 std = Feature(

@@ -22,6 +22,7 @@ from strategies.rules.expression import (
     Expression,
     Held,
     Junction,
+    Leaf,
     Negative,
     Not,
     Number,
@@ -110,8 +111,8 @@ def _parse(text: str) -> ast.expr:
         raise _refusal(text, f"it is nested deeper than {DEPTH_MAX}")
     try:
         tree = ast.parse(" ".join(tokens), mode="eval").body
-    except SyntaxError as error:
-        raise _refusal(text, f"it cannot be read: {error.msg}") from error
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise _refusal(text, f"it cannot be read: {getattr(error, 'msg', error)}") from error
     if sum(isinstance(node, ast.expr) for node in ast.walk(tree)) > NODES_MAX:
         raise _refusal(text, f"it has more than {NODES_MAX} parts")
     return tree
@@ -201,7 +202,7 @@ class _Rule:
         sides = self.number(left, depth, relation), self.number(comparators[0], depth, relation)
         return Comparison(relation, *sides)
 
-    def leaf(self, node: ast.expr) -> Number | Parameter | Held | Series:
+    def leaf(self, node: ast.expr) -> Leaf:
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return Number(float(cast("float", node.value)))
         name = _dotted(node)
@@ -232,9 +233,6 @@ class _Rule:
         if above_before is None or below_before is None:
             raise self.refusal(f"{name} cannot look back at the position")
         crossed = Comparison(">", above, below), Comparison("<=", above_before, below_before)
-        for leaf in (above_before, below_before):
-            if isinstance(leaf, Series):
-                self.check(leaf.source)
         return Junction("and", crossed)
 
     def feature(self, feature: Feature, node: ast.Call, depth: int) -> Use:

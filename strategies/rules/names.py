@@ -22,14 +22,16 @@ from strategies.features import (
     sma,
     volume_mean,
 )
-from strategies.rules.expression import Held, Parameter, Series
+from strategies.regimes import REGIME, Regime
+from strategies.rules.expression import Held, Leaf, Number, Parameter, Series
 
 FUNCTIONS: dict[str, Feature] = {**FEATURES, "ma": sma, "volume_ma": volume_mean}
-"""What can be called, and what can carry its window as a suffix: ``ma_20`` is ``sma(close, 20)``."""
+"""What can be called, or carry its window as a suffix: ``ma_20`` is ``sma(close, 20)``."""
 
 FIXED: dict[str, Source] = {
     **{name: name for name in MARKET_FIELDS},
     "price": "close",
+    "regime": REGIME(),
     "macd.macd": macd(),
     "macd.line": macd(),
     "macd.signal": macd_signal(),
@@ -49,15 +51,20 @@ HELD = {
 """Of the open position, 0 without one: open return, bars since the entry, and the fall of the price
 from its best since the entry. ``drawdown(close, 50)`` with arguments is that of the market."""
 
+CODES = {regime.name.lower(): Number(float(regime)) for regime in Regime}
+"""Codes to compare ``regime`` with: ``regime == trend_up``."""
+
 SUFFIXED = re.compile(r"([a-z_]+?)_(\d+)")
 
 
-def meaning(name: str, parameters: Collection[str]) -> Parameter | Held | Series | None:
+def meaning(name: str, parameters: Collection[str]) -> Leaf | None:
     """What a name stands for, or None."""
     if name in parameters:
         return Parameter(name)
     if name in HELD:
         return HELD[name]
+    if name in CODES:
+        return CODES[name]
     if name in FIXED:
         return Series(FIXED[name])
     if name in FUNCTIONS:
@@ -70,4 +77,4 @@ def meaning(name: str, parameters: Collection[str]) -> Parameter | Held | Series
 
 def known_names(parameters: Collection[str]) -> list[str]:
     """Every name there is, with a few examples of suffixes."""
-    return [*parameters, *HELD, *FIXED, *FUNCTIONS, "ma_20", "sma_50", "ema_12", "rsi_14"]
+    return [*parameters, *HELD, *CODES, *FIXED, *FUNCTIONS, "ma_20", "sma_50", "ema_12", "rsi_14"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from core.model import Kind
 from markets.history import History, Quality, assemble, make_bars, make_events
 

@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 from candle_files import MINUTE, START, bars_at
-from core.errors import DataError
-from core.model import EVENT, Kind
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.errors import DataError
+from core.model import EVENT, Kind
 from markets.history import (
     PAYLOAD,
     Quality,

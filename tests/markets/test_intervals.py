@@ -1,9 +1,10 @@
 """Durations: every spelling there and back."""
 
 import pytest
-from core.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.errors import ConfigError
 from markets.intervals import as_interval_ms, format_interval, parse_interval
 
 
@@ -19,7 +20,7 @@ def test_durations_parse(text: str, interval_ms: int) -> None:
     assert parse_interval(text) == interval_ms
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-1m", "1.5h", "5 m", "1y", "５m"])
+@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-1m", "1.5h", "5 m", "1y", "\uff15m"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="write one such as"):
         parse_interval(text)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from candle_files import MINUTE, START, bars_at
-from core.errors import DataError
-from core.model import Kind
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.errors import DataError
+from core.model import Kind
 from markets.candles import read_candles
 from markets.resample import resample
 

@@ -1,0 +1,276 @@
+"""The tables: what happened, from the event to the fill, each row held by the key of its cause.
+
+signals -> risk_checks -> orders -> fills is a chain of foreign keys, so a fill without an approved
+order, or an order no check approved, cannot be written. Rows are only ever added; what changes with
+time (an order's status, a position) is a view over them. Conventions: times are unix ms, money is
+micros, quantities are signed, NaN is NULL. ``id`` is the place of an outcome among all outcomes of
+its run, whatever the table. An enum is stored by its name, for a journal must be readable without
+the code that wrote it; the codes stay in the raw records of ``steps``.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
+
+REVISION = "0001"
+"""The schema this code reads and writes: head of ``migrations``."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _text(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _whole(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null, autoincrement=False)
+
+
+def _real(name: str) -> Column[float]:
+    return Column(name, Double, nullable=True)
+
+
+def _table(name: str, key: str, *items: SchemaItem) -> Table:
+    """A table of a run's rows, kept in the order of its key."""
+    return Table(
+        name,
+        metadata,
+        _text("run_id"),
+        *items,
+        PrimaryKeyConstraint("run_id", key),
+        sqlite_with_rowid=False,
+    )
+
+
+def _of(table: str, column: str, theirs: str | None = None) -> ForeignKeyConstraint:
+    """This row's ``column`` names a row of ``table`` in the same run."""
+    return ForeignKeyConstraint(
+        ["run_id", column], [f"{table}.run_id", f"{table}.{theirs or column}"]
+    )
+
+
+def _outcome(name: str, *items: SchemaItem, key: str = "id") -> Table:
+    """A table of one kind of outcome: every row of it came of an event."""
+    return _table(
+        name, key, _whole("id"), _whole("seq"), _whole("ts"), *items, _of("events", "seq")
+    )
+
+
+def _plain(name: str, type_: type[TypeEngine[object]], *, null: bool = False) -> Column[object]:
+    return Column(name, type_, nullable=null)
+
+
+runs = Table(
+    "runs",
+    metadata,
+    _text("run_id"),
+    _text("mode"),
+    _text("code"),
+    _text("config_hash"),
+    _plain("config", JSON),
+    _plain("data", JSON),
+    _whole("seed", null=True),
+    _plain("instruments", JSON),
+    _whole("equity_start_micros"),
+    _whole("started_ms"),
+    _whole("finished_ms", null=True),
+    _text("decisions_hash", null=True),
+    _plain("result", JSON, null=True),
+    _text("arrays", null=True),
+    PrimaryKeyConstraint("run_id"),
+    CheckConstraint("mode IN ('replay', 'paper', 'live')", name="mode"),
+    sqlite_with_rowid=False,
+)
+"""A run and its causes. The last four are filled once, when it ends; ``arrays`` is the folder of a
+replay's arrays."""
+
+books = _table(
+    "books",
+    "book",
+    Column("book", Integer, autoincrement=False, nullable=False),
+    _text("name"),
+    _text("strategy"),
+    _text("instrument"),
+    _plain("params", JSON),
+    ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
+)
+"""The books of a run; ``book`` is its place in the engine."""
+
+events = _table(
+    "events",
+    "seq",
+    _whole("seq"),
+    _whole("ts_known"),
+    _whole("ts_event"),
+    Column("kind", Integer, nullable=False),
+    Column("instrument", Integer, nullable=False),
+    _plain("payload", LargeBinary),
+    ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
+)
+"""Every event. Header and ``payload`` (the bytes that follow it) are the whole EVENT record, and
+nothing is kept twice; ``instrument`` is the place in ``runs.instruments``, ``kind`` a core Kind."""
+
+steps = _table(
+    "steps",
+    "seq",
+    _whole("seq"),
+    Column("events", Integer, nullable=False),
+    Column("outcomes", Integer, nullable=False),
+    _plain("records", LargeBinary),
+    _of("events", "seq"),
+)
+"""One row a transaction: how many events it holds up to ``seq``, and its OUTCOME records, raw. They
+are what an audit compares byte for byte with a replay of the events."""
+
+signals = _outcome(
+    "signals",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _real("target"),
+    _real("confidence"),
+    Column("reason_code", Integer, nullable=False),
+    _text("reason"),
+    _text("regime"),
+    _real("price"),
+    _of("books", "book"),
+    key="decision",
+)
+"""A decision that differs from the book's last."""
+
+risk_checks = _outcome(
+    "risk_checks",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    Column("approved", Boolean, nullable=False),
+    Column("rule_code", Integer, nullable=False),
+    _text("rule"),
+    _real("quantity"),
+    _real("price"),
+    _real("limit_price"),
+    _real("target"),
+    _real("confidence"),
+    _whole("order_id", null=True),
+    _of("signals", "decision"),
+    UniqueConstraint("run_id", "order_id"),
+    CheckConstraint("approved = (order_id IS NOT NULL)", name="order"),
+    CheckConstraint("approved = (rule_code = 0)", name="rule"),
+)
+"""Every intent the gate saw, with the rule that refused it ('none': it was approved)."""
+
+orders = _outcome(
+    "orders",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("order_id"),
+    _text("side"),
+    _real("quantity"),
+    _real("limit_price"),
+    _real("price"),
+    _text("exit"),
+    _of("signals", "decision"),
+    _of("risk_checks", "order_id"),
+    CheckConstraint("side IN ('buy', 'sell')", name="side"),
+    key="order_id",
+)
+"""Every order, as it was approved; ``price`` is the one it was decided at. View ``order_states``
+tells what became of it."""
+
+order_ends = _table(
+    "order_ends",
+    "order_id",
+    _whole("order_id"),
+    _whole("id", null=True),
+    _whole("seq"),
+    _whole("ts"),
+    _of("events", "seq"),
+    _of("orders", "order_id"),
+)
+"""An order that got its last: an outcome cancelled what was left of it, or (``id`` is NULL, for an
+event said so) an outside venue called it final."""
+
+fills = _outcome(
+    "fills",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("order_id", null=True),
+    _real("quantity"),
+    _real("price"),
+    _real("entry"),
+    _real("position"),
+    _text("exit"),
+    _whole("fee_micros"),
+    _whole("spread_micros"),
+    _whole("slippage_micros"),
+    _whole("realised_micros"),
+    _of("signals", "decision"),
+    _of("orders", "order_id"),
+    CheckConstraint("order_id IS NOT NULL OR exit <> 'signal'", name="order"),
+)
+"""Every fill, with the ``position`` after it. Only a venue's own doing (a stop, a target, a
+liquidation, a settlement) has no order; its decision is the one that held the position."""
+
+funding = _outcome(
+    "funding",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _real("quantity"),
+    _real("price"),
+    _whole("paid_micros"),
+    _of("signals", "decision"),
+)
+"""Funding paid (negative: received)."""
+
+trades = _outcome(
+    "trades",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("opened_ts"),
+    _real("quantity"),
+    _real("entry"),
+    _real("price"),
+    _real("bars_held"),
+    _text("exit"),
+    _text("regime"),
+    _whole("net_micros"),
+    _whole("fee_micros"),
+    _of("signals", "decision"),
+)
+"""Round trips: ``ts`` is the exit, ``regime`` that of the entry, ``net_micros`` after fees and
+funding."""
+
+modes = _outcome("modes", _text("mode"), Column("rule_code", Integer, nullable=False), _text("rule"))
+"""Moves of the halt latch, and the rule that moved it ('none': an operator, or a new day)."""
+
+equity = _table(
+    "equity",
+    "seq",
+    _whole("seq"),
+    _whole("ts"),
+    _whole("equity_micros"),
+    _whole("notional_micros"),
+    _of("events", "seq"),
+)
+"""Equity and gross exposure after an event that changed them: the last row at or before an event
+holds. A flat account adds no rows."""

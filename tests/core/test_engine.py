@@ -1,0 +1,184 @@
+"""The engine and the loop: wiring, failures with one clear line, outside venues, shared indicators."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace as changed
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+
+from backtest.assemble import BookSetup, Setup, assemble
+from backtest.replay import MemoryJournal
+from core.engine import Book
+from core.errors import ConfigError, MissingInput, StrategyError, UnknownName
+from core.instrument import Instrument
+from core.loop import run as run_loop
+from core.model import EVENT, Kind, Records, Result
+from core.strategy import Strategy
+from strategies.e3 import E3
+from strategies.trend import TREND
+from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
+
+
+def test_a_strategy_that_needs_what_the_data_lacks_is_refused_by_name() -> None:
+    with pytest.raises(MissingInput, match=r"e3 needs .*bid_depth.*oracle.* data of X"):
+        play(walk(10), one_book(E3))
+
+
+def test_an_unknown_parameter_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'fast'"):
+        play(walk(10), one_book(TREND, params={"fats": 10}))
+
+
+def raising(f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    return 1.0 / (f.close - f.close), 1.0, 0
+
+
+def too_large(_f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    return 1.5, 1.0, 0
+
+
+def interrupted(_f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    raise KeyboardInterrupt
+
+
+def asking(decide: Any, compiled: bool) -> Strategy:
+    return Strategy(
+        name="asking",
+        decide=decide,
+        reasons=ScriptReason,
+        features={"close": "close"},
+        compiled=compiled,
+    )
+
+
+def test_a_strategy_that_raises_ends_the_run_and_says_where() -> None:
+    with pytest.raises(StrategyError, match=r"asking on X at 2025-05-04T00:01.*ZeroDivisionError"):
+        play(walk(10), one_book(asking(raising, compiled=False)))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_target_beyond_one_ends_the_run(compiled: bool) -> None:
+    with pytest.raises(StrategyError, match=r"target must lie in \[-1, 1\]"):
+        play(walk(10), one_book(asking(too_large, compiled)))
+
+
+def test_an_interrupt_inside_a_strategy_stays_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        play(walk(10), one_book(asking(interrupted, compiled=False)))
+
+
+def uncompilable(f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    return float({"up": 1.0}.get("up" if f.close > 0 else "down", 0.0)), 1.0, len(f"{f.close}") * 0
+
+
+def test_what_numba_refuses_runs_as_plain_python_and_says_so() -> None:
+    run = play(walk(50), one_book(asking(uncompilable, compiled=True)))
+    assert "asking" in run.plain
+    assert len(run.of(Result.FILL)) == 1
+
+
+def test_setups_that_make_no_sense_are_refused() -> None:
+    book = BookSetup(book=Book(name="b", strategy=TREND, instrument="SOL"))
+    with pytest.raises(ConfigError, match="nothing to run"):
+        Setup(instruments=(Instrument(name="SOL"),), books=())
+    with pytest.raises(UnknownName, match="did you mean 'SOLX'"):
+        Setup(instruments=(Instrument(name="SOLX"),), books=(book,))
+    with pytest.raises(ConfigError, match="named twice"):
+        Setup(instruments=(Instrument(name="SOL"), Instrument(name="SOL")), books=(book,))
+
+
+@pytest.mark.parametrize(
+    "terms", [{"tick": 0.0}, {"leverage": 0.5}, {"fee_rate": -1.0}, {"participation": 0.0}]
+)
+def test_terms_of_an_instrument_are_checked(terms: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="instrument X"):
+        Instrument(name="X", **terms)
+
+
+def test_two_books_share_an_indicator_and_do_not_share_a_position() -> None:
+    books = tuple(
+        BookSetup(book=Book(name=name, strategy=TREND, instrument="X", params=params))
+        for name, params in (("a", {}), ("b", {"slow": 100}))
+    )
+    setup = Setup(instruments=(Instrument(name="X"),), books=books)
+    engine = assemble(setup, {"X": walk(10).fields})
+    # the regime, and averages over 20, 50 and 100
+    assert len(engine.arrays["nodes"]) == 4
+    run = play(walk(3_000), setup)
+    held = {book: run.of(Result.FILL)["quantity"][run.of(Result.FILL)["book"] == book] for book in (0, 1)}
+    assert len(held[0]) > len(held[1]) > 0
+
+
+def test_a_missing_value_in_the_data_is_no_decision() -> None:
+    history = scripted([1, np.nan, 1], [100] * 3, [100] * 3)
+    told = play(history, one_book(SCRIPT), tell_all=True).of(Result.DECISION)
+    # a NaN in an update means that nothing was told: the last value still holds
+    assert told["ts"].tolist() == [START + MINUTE * k for k in (1, 2, 3)]
+    unknown = scripted([np.nan, np.nan, 1], [100] * 3, [100] * 3)
+    told = play(unknown, one_book(SCRIPT), tell_all=True).of(Result.DECISION)
+    assert told["ts"].tolist() == [START + MINUTE * 3]
+
+
+class Exchange:
+    """A venue and its feed: it fills what it is given when the next bar comes, half at a time."""
+
+    def __init__(self, block: Records) -> None:
+        self.block, self.sent, self.fills = block, [], []  # type: ignore[var-annotated]
+
+    async def submit(self, approved: Any) -> None:
+        self.sent.append(approved)
+
+    async def __aiter__(self) -> AsyncIterator[Records]:
+        for k in range(len(self.block)):
+            for approved in self.sent:
+                for final in (0.0, 1.0):
+                    yield self.fill(self.block[k], approved, final)
+            self.sent = []
+            yield self.block[k : k + 1]
+
+    def fill(self, event: Any, approved: Any, final: float) -> Records:
+        made = np.zeros(1, EVENT)
+        made["ts_known"], made["kind"] = event["ts_known"], Kind.FILL
+        made["order"], made["fill_quantity"] = approved["order"], approved["quantity"] / 2
+        made["fill_price"], made["fill_fee"], made["final"] = approved["price"], 0.25, final
+        return made
+
+
+def outside(targets: list[float]) -> tuple[Any, MemoryJournal]:
+    setup = one_book(SCRIPT, external=True)
+    history = scripted(targets, [100.0] * len(targets), [100.0] * len(targets))
+    engine = assemble(setup, {"X": history.fields})
+    exchange, journal = Exchange(history.events), MemoryJournal()
+    anyio.run(run_loop, engine, exchange, journal, exchange)
+    return engine, journal
+
+
+def test_an_outside_venue_is_given_orders_and_its_fills_come_back_as_events() -> None:
+    engine, journal = outside([1, 1, 0, 0])
+    rows = np.concatenate(journal.outcomes)
+    fills = rows[rows["kind"] == Result.FILL]
+    assert fills["quantity"].tolist() == [0.5, 0.5, -0.5, -0.5]
+    account, position = engine.arrays["account"][0], engine.arrays["positions"][0]
+    assert (position["quantity"], position["pending"], account["working"]) == (0.0, 0.0, 0)
+    assert account["fees_micros"] == 1_000_000
+
+
+def test_a_fill_of_an_order_never_sent_stops_the_run() -> None:
+    setup = one_book(SCRIPT, external=True)
+    history = scripted([0.0], [100.0], [100.0])
+    engine = assemble(setup, {"X": history.fields})
+    stray = make_events(Kind.FUNDING, [START], rate=[0.0])
+    stray["kind"], stray["order"] = Kind.FILL, 7
+    with pytest.raises(Exception, match="an order we never sent"):
+        engine.advance(stray, 0, engine.track(1))
+
+
+def test_outcomes_that_do_not_fit_one_call_are_told_by_the_next() -> None:
+    setup = one_book(changed(SCRIPT, name="script"))
+    targets = [float(k % 2) for k in range(70_000)]
+    flat = [100.0] * len(targets)
+    run = play(scripted(targets, flat, flat), setup, cuts=(), tell_all=True)
+    assert len(run.of(Result.DECISION)) == len(targets)
+    assert len(run.outcomes) > 65_536
