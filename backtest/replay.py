@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import numpy as np
 
 from backtest.assemble import Setup, assemble
 from backtest.run import BookInfo, Manifest, Run, config_hash, describe
@@ -14,7 +13,7 @@ from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import DataError
 from core.loop import run as run_loop
-from core.model import Kind, Records, Result
+from core.model import OUTCOME, TRACK, Kind, Records, Result, joined
 from core.ports import Journal
 from markets.history import History, merge
 
@@ -48,7 +47,7 @@ class MemoryJournal:
 
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
         """Keep a copy of the outcomes (the engine overwrites them) and the track as it is."""
-        self.outcomes.append(outcomes.copy())
+        self.outcomes.append(joined([outcomes], OUTCOME))
         self.track.append(track)
         if self._progress is not None:
             self._progress(len(events))
@@ -111,14 +110,14 @@ def replay(
     seconds = time.perf_counter() - started
     config, plain = config_hash(setup)
     data = {i.name: history.digest for i, history in zip(setup.instruments, chosen, strict=True)}
-    outcomes = np.concatenate(memory.outcomes) if memory.outcomes else engine.no_outcomes
+    outcomes = joined(memory.outcomes, OUTCOME)
     return Run(
         manifest=Manifest(code=source_digest()[:16], config=config, data=data, seed=seed),
         setup=plain,
         books=_book_infos(engine, outcomes),
         instruments=tuple(instrument.name for instrument in setup.instruments),
         block=block,
-        track=np.concatenate(memory.track) if memory.track else engine.track(0),
+        track=joined(memory.track, TRACK),
         outcomes=outcomes,
         digests=tuple(engine.digests),
         quality={name: histories[name].quality for name in data},

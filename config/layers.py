@@ -83,7 +83,12 @@ def read_toml(path: Path) -> Layer:
         raise SettingsError(f"{path}: is not text in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from error
-    return Layer(str(path), _anchored(values, path.resolve().parent))
+    return Layer(_spoken(path), _anchored(values, path.resolve().parent))
+
+
+def _spoken(path: Path) -> str:
+    """The path as a person names it: a shipped profile from the checkout, any other as given."""
+    return path.relative_to(FOLDER.parent).as_posix() if path.parent == FOLDER else str(path)
 
 
 def _anchored(values: Tree, folder: Path) -> Tree:

@@ -1,8 +1,8 @@
 """Every setting there is, as one frozen tree.
 
-This package knows nothing of the rest of the product, so it can be read first and fails fast. Tables
-whose keys belong elsewhere (limits, sizing, terms of an instrument, parameters of a strategy) are
-plain here; whoever builds those things checks their keys.
+This package knows nothing of the rest of the product, so it can be read first and fails fast.
+Tables whose keys belong elsewhere (limits, sizing, terms of an instrument, parameters of a
+strategy) are plain here; whoever builds those things checks their keys.
 """
 
 from pathlib import Path

@@ -45,12 +45,14 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
 
 import numba  # noqa: E402 - numba reads its cache folder from the environment when imported
 from llvmlite import ir  # noqa: E402
-from numba.core import config, types  # noqa: E402
+from numba.core import cgutils, config, types  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 from numba.extending import intrinsic  # noqa: E402
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Floats = NDArray[np.float64]
+
+config.reload_config()  # in case somebody imported numba before us
 
 INTERPRETED = bool(config.DISABLE_JIT)
 """True under ``NUMBA_DISABLE_JIT=1``: every address names a Python function."""
@@ -63,6 +65,12 @@ def compiled(function: Function) -> Function:
     allocates nothing, and the engine keeps every array alive.
     """
     return cast("Function", numba.njit(cache=True, error_model="numpy", _nrt=False)(function))
+
+
+def inlined(function: Function) -> Function:
+    """``compiled``, and always inlined: for what runs on every event and is called from one place."""
+    made = numba.njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    return cast("Function", made)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -153,20 +161,24 @@ def address_of(function: Callable[..., Any], shape: str, *dtypes: Any) -> int:
             number = len(_TABLE) + 1
             _TABLE[number] = target
         else:
-            target = _compile(function, arguments, result, layout)
-            number = target.address
+            number, target = _compile(function, arguments, result, layout)
         _KEPT[key] = (number, target)
     return _KEPT[key][0]
 
 
 def _compile(function: Any, arguments: str, result: str, layout: tuple[Any, ...]) -> Any:
-    kinds = [
+    """The dispatcher of ``function`` for exactly this signature, and its machine code's address.
+
+    Not a ``cfunc``: its wrapper for C would add a second call to every one the step makes.
+    """
+    kinds = tuple(
         numba.from_dtype(dtype) if letter == "R" else _VALUE[letter]
         for letter, dtype in zip(arguments, layout, strict=True)
-    ]
-    return numba.cfunc(_RESULT[result](*kinds), cache=True, error_model="numpy")(
-        getattr(function, "py_func", function)
     )
+    wrap = numba.njit(_RESULT[result](*kinds), cache=True, error_model="numpy", _nrt=False)
+    dispatcher = wrap(getattr(function, "py_func", function))
+    made = dispatcher.overloads[kinds]
+    return made.library.get_pointer_to_function(made.fndesc.llvm_func_name), dispatcher
 
 
 def compile_error(function: Callable[..., Any], shape: str, *dtypes: Any) -> str | None:
@@ -191,21 +203,33 @@ def plain_address(callback: Callable[[], None]) -> int:
 
 
 def _call(arguments: str, result: str) -> Any:
-    """Code generator of a call through an address with this signature."""
+    """Code generator of a call through an address, by numba's own convention: the answer and an
+    exception come back through pointers. What is called here cannot raise, so no status is read."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
+        convention = context.call_conv
         wanted = [ir.DoubleType() if letter == "f" else pointer for letter in arguments]
-        back = context.get_value_type(_RESULT[result]) if result else ir.VoidType()
-        callee = builder.inttoptr(args[0], ir.FunctionType(back, wanted).as_pointer())
+        answer_at = convention.get_return_type(_RESULT[result])
+        kind = ir.FunctionType(ir.IntType(32), [answer_at, pointer.as_pointer(), *wanted])
+        callee = builder.inttoptr(args[0], kind.as_pointer())
         values = [
-            builder.inttoptr(value, pointer) if kind is pointer else value
-            for value, kind in zip(args[1:], wanted, strict=True)
+            builder.inttoptr(value, pointer) if want is pointer else value
+            for value, want in zip(args[1:], wanted, strict=True)
         ]
-        answer = builder.call(callee, values)
-        return answer if result else context.get_dummy_value()
+        answer = cgutils.alloca_once(builder, answer_at.pointee)
+        raised = cgutils.alloca_once(builder, pointer)
+        builder.call(callee, [answer, raised, *values])
+        return context.get_returned_value(builder, _RESULT[result], builder.load(answer))
 
     return codegen
+
+
+def _call_back(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    """Code generator of a call to a C function without arguments."""
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+    return _context.get_dummy_value()
 
 
 if INTERPRETED:
@@ -281,7 +305,7 @@ else:
 
     @intrinsic
     def call_plain(_typing, callee):  # type: ignore[no-untyped-def,misc]
-        return types.void(_I), _call("", "")
+        return types.void(_I), _call_back
 
     def rows(dtype: Any) -> Any:
         """Reader of a record type: ``read(base, index)`` is the record there, not a copy."""

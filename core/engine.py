@@ -196,12 +196,10 @@ class Engine:
         for k, node in enumerate(layout.nodes):
             nodes[k] = node
         positions = _array(len(self.books), POSITION)
-        positions["spent"] = np.nan
         account = _array(1, ACCOUNT)
         start = round(equity * MICROS_PER_UNIT)
         for name in ("start_micros", "cash_micros", "day_start_micros", "peak_micros"):
             account[name] = start
-        account["day"] = -1
         kept = [*ranked, len(self.books)]
         return {
             "account": account,
@@ -272,6 +270,8 @@ class Engine:
         if reason is None:
             row["decide"] = address_of(strategy.decide, DECIDE_SHAPE, *shape)
             return
+        if strategy.program is not None:
+            raise StrategyError(f"strategy {strategy.name} cannot be compiled: {reason}")
         self.plain[strategy.name] = reason
         row["plain"] = 1
         callback = self._plain_callback(b, book)
@@ -324,11 +324,6 @@ class Engine:
     def warm(self, block: Records) -> None:
         """Load (or, once, build) the compiled step without folding anything."""
         self.advance(block[:0], 0, self.track(0))
-
-    @property
-    def no_outcomes(self) -> Records:
-        """An empty array of outcomes."""
-        return np.zeros(0, OUTCOME)
 
     def outside(self, outcomes: Records) -> Records:
         """The approved orders among these that an outside venue must be given."""

@@ -1,6 +1,5 @@
 """Fills, and the life of orders and trades around them."""
 
-import math
 from typing import Any
 
 from core.compiled import call_value, compiled
@@ -222,7 +221,7 @@ def settle(state: Any, i: int, value: float) -> None:
     for b in range(instrument.books_at, instrument.books_end):
         cancel_orders(state, b)
         position = position_of(state, b)
-        position.spent = math.nan
+        position.spent = 0.0
         position.wanted = 0.0
         position.target = 0.0
         if position.quantity != 0.0:

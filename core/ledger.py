@@ -7,24 +7,24 @@ start + realised + unrealised - fees - funding. Property tests walk both.
 import math
 from typing import Any
 
-from core.compiled import compiled
+from core.compiled import compiled, inlined
 from core.model import MICROS_PER_UNIT
 
 
-@compiled
+@inlined
 def micros(amount: float) -> int:
     """Quote to micros, half up."""
     return math.floor(amount * MICROS_PER_UNIT + 0.5)
 
 
-@compiled
+@inlined
 def to_lots(quantity: float, lot: float) -> float:
     """The multiple of ``lot`` nearest to ``quantity``: one float for one size, so that two
     quantities are equal exactly when they are the same number of lots."""
     return math.floor(quantity / lot + 0.5) * lot
 
 
-@compiled
+@inlined
 def equity_micros(account: Any) -> int:
     """start + realised + unrealised - fees - funding."""
     return int(
@@ -62,8 +62,11 @@ def book_fill(account: Any, position: Any, quantity: float, price: float, lot: f
     position.quantity = after
     if after == 0.0:
         position.entry = 0.0
+        position.per_entry = 0.0
     else:
         position.entry = position.cost_micros / MICROS_PER_UNIT / after
+        # kept, because valuing a book at every bar should not divide
+        position.per_entry = math.copysign(1.0, after) / position.entry if position.entry else 0.0
     return realised
 
 
@@ -83,7 +86,7 @@ def book_funding(account: Any, position: Any, paid_micros: int) -> None:
     position.funding_micros += paid_micros
 
 
-@compiled
+@inlined
 def mark(account: Any, position: Any, price: float) -> None:
     """Value a book at ``price``."""
     value = micros(position.quantity * price)
@@ -93,7 +96,4 @@ def mark(account: Any, position: Any, price: float) -> None:
     notional = abs(value)
     account.notional_micros += notional - position.notional_micros
     position.notional_micros = notional
-    position.gain = 0.0
-    if position.entry > 0.0:
-        side = 1.0 if position.quantity > 0.0 else -1.0
-        position.gain = side * (price - position.entry) / position.entry
+    position.gain = (price - position.entry) * position.per_entry

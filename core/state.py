@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.compiled import compiled, rows
+from core.compiled import inlined, rows
 from core.model import (
     ACCOUNT,
     BOOK,
@@ -82,67 +82,67 @@ POSITION_SIZE, BOOK_SIZE = POSITION.itemsize, BOOK.itemsize
 INSTRUMENT_SIZE, ORDER_SIZE = INSTRUMENT.itemsize, ORDER.itemsize
 
 
-@compiled
+@inlined
 def account_of(state: Any) -> Any:
     """The ACCOUNT."""
     return _account(state.account, 0)
 
 
-@compiled
+@inlined
 def instrument_of(state: Any, i: int) -> Any:
     """The INSTRUMENT ``i``."""
     return _instrument(state.instruments, i)
 
 
-@compiled
+@inlined
 def book_of(state: Any, b: int) -> Any:
     """The BOOK ``b``."""
     return _book(state.books, b)
 
 
-@compiled
+@inlined
 def position_of(state: Any, b: int) -> Any:
     """The POSITION of book ``b``."""
     return _position(state.positions, b)
 
 
-@compiled
+@inlined
 def order_of(state: Any, k: int) -> Any:
     """The ORDER in row ``k``."""
     return _order(state.orders, k)
 
 
-@compiled
+@inlined
 def node_of(state: Any, k: int) -> Any:
     """The NODE ``k``."""
     return _node(state.nodes, k)
 
 
-@compiled
+@inlined
 def desk_of(state: Any) -> Any:
     """The DESK record."""
     return _desk(state.desk, 0)
 
 
-@compiled
+@inlined
 def intent_of(state: Any) -> Any:
     """The INTENT under review."""
     return _intent(state.intent, 0)
 
 
-@compiled
+@inlined
 def legs_of(state: Any) -> Any:
     """The planner's LEGS."""
     return _legs(state.legs, 0)
 
 
-@compiled
+@inlined
 def execution_of(state: Any) -> Any:
     """The EXECUTION last answered by the venue."""
     return _execution(state.execution, 0)
 
 
-@compiled
+@inlined
 def outcome_of(state: Any, k: int) -> Any:
     """The OUTCOME in row ``k``."""
     return _outcome(state.outcomes, k)

@@ -17,6 +17,7 @@ from core.compiled import (
     call_watch,
     compiled,
     floats,
+    inlined,
     ints,
 )
 from core.desk import close_book, pursue
@@ -59,14 +60,14 @@ HOUR_MS = 3_600_000.0
 FAILED_UNKNOWN_ORDER = -1
 
 
-@compiled
+@inlined
 def _keep(values: Any, at: int, value: float) -> None:
     """Keep a newly told value; NaN means that it was not told."""
     if not math.isnan(value):
         values[at] = value
 
 
-@compiled
+@inlined
 def _on_quote(state: Any, event: Any) -> None:
     instrument = instrument_of(state, event.instrument)
     instrument.quote_ts = event.ts_known
@@ -141,7 +142,7 @@ def _on_fill(state: Any, event: Any) -> None:
     account_of(state).failed = FAILED_UNKNOWN_ORDER
 
 
-@compiled
+@inlined
 def _mark_books(state: Any, i: int) -> None:
     """Protect, then value, every book of instrument ``i`` at the bar's end."""
     instrument = instrument_of(state, i)
@@ -159,7 +160,7 @@ def _mark_books(state: Any, i: int) -> None:
             mark(account_of(state), position, instrument.price)
 
 
-@compiled
+@inlined
 def _watch(state: Any) -> None:
     """Raise the peak, and let the halt latch look."""
     account = account_of(state)
@@ -170,7 +171,7 @@ def _watch(state: Any) -> None:
         on_mode(state)
 
 
-@compiled
+@inlined
 def _fold_features(state: Any, instrument: Any) -> None:
     """Update every accumulator of an instrument, sources before what reads them."""
     values = floats(state.values)
@@ -186,7 +187,7 @@ def _fold_features(state: Any, instrument: Any) -> None:
         )
 
 
-@compiled
+@inlined
 def _show(state: Any, book: Any) -> bool:
     """Lay out what a book's strategy reads; False while any of it is missing."""
     values, inputs = floats(state.values), ints(state.inputs)
@@ -200,10 +201,11 @@ def _show(state: Any, book: Any) -> bool:
     return ready
 
 
-@compiled
-def _stir(digest: Any, value: float) -> Any:
-    """Fold one float into a digest (xorshift: the order of values matters)."""
-    digest ^= bits(value)
+@inlined
+def _stir(digest: Any, target: float, confidence: float, reason: int) -> Any:
+    """Fold one decision into a digest (xorshift: the order of decisions matters)."""
+    word = bits(confidence)
+    digest ^= bits(target) ^ (word << 21) ^ (word >> 43) ^ (bits(float(reason)) >> 7)
     digest ^= digest << 13
     digest ^= digest >> 7
     digest ^= digest << 17
@@ -228,7 +230,7 @@ def _tell(state: Any, b: int, target: float, confidence: float, reason: int) -> 
 def _act(state: Any, b: int, target: float, confidence: float) -> None:
     """Pursue a changed target, or what a partial fill left of the old one."""
     position = position_of(state, b)
-    if target != position.target and target != position.spent:
+    if target != position.target and not target * position.spent > 0.0:
         cancel_orders(state, b)
         if position.working == 0:
             pursue(state, b, target, confidence, ExitReason.SIGNAL)
@@ -236,7 +238,7 @@ def _act(state: Any, b: int, target: float, confidence: float) -> None:
         pursue(state, b, position.target, confidence, ExitReason.SIGNAL)
 
 
-@compiled
+@inlined
 def _decide(state: Any, b: int, book: Any) -> None:
     """Ask the strategy of book ``b``, record what it says, and act on it."""
     position, account = position_of(state, b), account_of(state)
@@ -255,18 +257,17 @@ def _decide(state: Any, b: int, book: Any) -> None:
         account.failed = b + 1
         return
     account.decisions += 1
-    digest = _stir(_stir(_stir(position.digest, target), confidence), float(reason))
-    position.digest = digest
+    position.digest = _stir(position.digest, target, confidence, reason)
     if target != position.decided or reason != position.reason or state.tell_all:
         _tell(state, b, target, confidence, reason)
-    if target != position.spent:
-        position.spent = math.nan
+    if target * position.spent <= 0.0:
+        position.spent = 0.0
     settled = target == position.target and position.wanted == position.quantity
     if not settled:
         _act(state, b, target, confidence)
 
 
-@compiled
+@inlined
 def _on_bar(state: Any, event: Any) -> None:
     i = event.instrument
     instrument = instrument_of(state, i)
@@ -293,7 +294,7 @@ def _on_bar(state: Any, event: Any) -> None:
                 _decide(state, b, book)
 
 
-@compiled
+@inlined
 def _on_other(state: Any, event: Any) -> None:
     """Every kind of event but a bar."""
     if event.kind == Kind.QUOTE:
@@ -329,9 +330,8 @@ def advance(states: Any, block: Any, at: int, track: Any, room: int) -> int:
         event = block[at]
         account.seq += 1
         account.now = event.ts_known
-        day = account.now // DAY_MS
-        if day != account.day:
-            account.day = day
+        if account.now >= account.day_end_ts:
+            account.day_end_ts = (account.now // DAY_MS + 1) * DAY_MS
             account.day_start_micros = equity_micros(account)
         orders = account.orders
         if event.kind == Kind.BAR:

@@ -128,25 +128,31 @@ def liquidation_price(instrument: Any, entry: float, side: float) -> float:
 
 
 @compiled
-def _liquidate(position: Any, market: Any, instrument: Any, execution: Any, side: float) -> bool:
-    """Liquidate when the bar's adverse extreme reaches the price; the loss ends at the margin."""
+def _margin_gone(position: Any, market: Any, instrument: Any, side: float) -> bool:
+    """Whether the bar's adverse extreme reaches the liquidation price. It runs on every bar of an
+    open book, so it is ``extreme <= liquidation_price`` with both sides multiplied out."""
+    worst = market.low if side > 0.0 else market.high
+    leverage = instrument.leverage
+    left = worst * (1.0 - side * instrument.maintenance) * leverage
+    return bool(side * (left - position.entry * (leverage - side)) <= 0.0)
+
+
+@compiled
+def _liquidate(position: Any, market: Any, instrument: Any, execution: Any, side: float) -> None:
+    """Close at the liquidation price, or at the open beyond it; the loss ends at the margin."""
     price = liquidation_price(instrument, position.entry, side)
-    reached = market.low <= price if side > 0.0 else market.high >= price
-    if instrument.kind == InstrumentKind.BINARY or not reached:
-        return False
     gapped = min(market.open, price) if side > 0.0 else max(market.open, price)
     bankrupt = position.entry * (1.0 - side / instrument.leverage)
     at = max(gapped, bankrupt) if side > 0.0 else min(gapped, bankrupt)
     execution.quantity = -position.quantity
     execution.price = at
-    execution.exit = ExitReason.LIQUIDATION.value
+    execution.exit = ExitReason.LIQUIDATION
     execution.spread_micros = 0
     execution.slippage_micros = 0
     # the fee is paid out of what margin is left, never beyond it
     left = abs(position.quantity) * abs(at - bankrupt)
     fee = abs(position.quantity) * at * instrument.liquidation_fee_rate
     execution.fee_micros = micros(min(fee, left))
-    return True
 
 
 @compiled
@@ -169,8 +175,12 @@ def _stop_level(position: Any, side: float) -> tuple[float, int]:
 def protect(position: Any, market: Any, instrument: Any, execution: Any) -> float:
     """Liquidation, then stop, then target within this bar; answers the exit code, 0 for none."""
     side = 1.0 if position.quantity > 0.0 else -1.0
-    if _liquidate(position, market, instrument, execution, side):
-        return float(execution.exit)
+    perpetual = instrument.kind == InstrumentKind.PERP
+    if perpetual and _margin_gone(position, market, instrument, side):
+        _liquidate(position, market, instrument, execution, side)
+        return float(ExitReason.LIQUIDATION.value)
+    if position.stop_loss == 0.0 and position.trailing_stop == 0.0 and position.take_profit == 0.0:
+        return 0.0
     level, code = _stop_level(position, side)
     reached = market.low <= level if side > 0.0 else market.high >= level
     if reached:

@@ -27,10 +27,10 @@ def watch(account: Any, limits: Any) -> int:
     if over and account.mode == Mode.ACTIVE:
         account.mode = Mode.REDUCING
         account.mode_rule = Rule.DAILY_LOSS.value
-        account.mode_day = account.day
+        account.mode_end_ts = account.day_end_ts
         return 1
     ours = account.mode == Mode.REDUCING and account.mode_rule == Rule.DAILY_LOSS
-    if ours and account.day != account.mode_day:
+    if ours and account.day_end_ts != account.mode_end_ts:
         account.mode = Mode.ACTIVE
         account.mode_rule = 0
         return 1

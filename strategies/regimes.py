@@ -8,7 +8,7 @@ than to stay in and lasts a least number of bars, so a market on the edge does n
 import math
 from enum import IntEnum
 
-from core.compiled import compiled
+from core.compiled import inlined
 from core.strategy import Feature
 from strategies.features.memory import Memory, Record, size
 
@@ -57,7 +57,7 @@ about a tenth of its time in each trend, and next to none in the wild regimes.""
 BARS, LAST, SLOW, FAST, TREND, DECAY, USUAL, WILD, DRIFT, PATH, PEAK, NOW, HELD = range(13)
 
 
-@compiled
+@inlined
 def start(x: float, m: Memory, p: Record) -> None:
     """Take the first price, and turn spans into weights once."""
     m[LAST] = x
@@ -68,7 +68,7 @@ def start(x: float, m: Memory, p: Record) -> None:
     m[DECAY] = 2.0 / (p.peak + 1.0)
 
 
-@compiled
+@inlined
 def fold(x: float, move: float, m: Memory, p: Record) -> None:
     """Bring the means up to date."""
     bars = m[BARS] + 1.0
@@ -85,7 +85,7 @@ def fold(x: float, move: float, m: Memory, p: Record) -> None:
     m[PEAK] = max(x, m[PEAK] + m[DECAY] * (x - m[PEAK]))
 
 
-@compiled
+@inlined
 def crashed(x: float, move: float, m: Memory, p: Record) -> bool:
     """Whether this fall, from the peak or of one bar, is one of a crash. Squares, for no root."""
     fall, peak = m[PEAK] - x, m[PEAK]
@@ -96,7 +96,7 @@ def crashed(x: float, move: float, m: Memory, p: Record) -> bool:
     return bool(move <= -p.crash_fall_min and move * move > units * units * m[USUAL])
 
 
-@compiled
+@inlined
 def judge(x: float, move: float, m: Memory, p: Record) -> float:
     """The regime these means speak for; the present one is easier to stay in."""
     now = m[NOW]

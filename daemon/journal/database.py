@@ -1,4 +1,4 @@
-"""Opening the database: what SQLite and PostgreSQL must each be told before "committed" means "on disk".
+"""Opening the database: what SQLite and PostgreSQL must be told so that a commit is on disk.
 
 Every refusal of a database leaves here as one JournalError of one line, without the password.
 """
@@ -35,6 +35,11 @@ def engine_of(url: str) -> Engine:
     if parsed.drivername == DRIVERS["sqlite"]:
         return _sqlite(parsed)
     return _postgres(parsed)
+
+
+def name_of(engine: Engine) -> str:
+    """The database for a message: without its password, and without options, for one may be it."""
+    return f"journal {engine.url.set(query={}).render_as_string(hide_password=True)}"
 
 
 def _parse(url: str) -> URL:
@@ -97,7 +102,7 @@ def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]
         with engine.connect().execution_options(writes=writes) as connection, connection.begin():
             yield connection
     except (SQLAlchemyError, _driver_error(engine)) as error:
-        raise JournalError(f"journal {engine.url!r}: {_why(error, engine.url)}") from error
+        raise JournalError(f"{name_of(engine)}: {_why(error, engine.url)}") from error
 
 
 def _driver_error(engine: Engine) -> type[Exception]:

@@ -1,4 +1,4 @@
-"""The schema's age: a new file is given ours, any other must have ours, and only a command moves it.
+"""The schema's age: a new file is given ours, any other must have it, and only a command moves it.
 
 A daemon that altered a database on its way up would do so on every machine at once, with nobody
 watching and no backup taken. So it refuses, and names the command.
@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, inspect
 
 from core.errors import JournalError
-from daemon.journal.database import engine_of, transaction
+from daemon.journal.database import engine_of, name_of, transaction
 from daemon.journal.schema import REVISION
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -28,11 +28,11 @@ def open_journal(url: str) -> Engine:
     try:
         with transaction(engine) as connection:
             found = revision(connection)
-            blank = found is None and not inspect(connection).get_table_names()
+            blank = found is None and _is_blank(connection)
         if blank and engine.dialect.name == "sqlite":
             upgrade(url)
         elif found != REVISION:
-            raise JournalError(f"journal {engine.url!r}: {_advice(found, blank=blank)}")
+            raise JournalError(f"{name_of(engine)}: {_advice(found, blank=blank)}")
     except JournalError:
         engine.dispose()
         raise
@@ -45,8 +45,8 @@ def upgrade(url: str) -> str:
     try:
         with transaction(engine, writes=True) as connection:
             found = revision(connection)
-            if found is None and inspect(connection).get_table_names():
-                raise JournalError(f"journal {engine.url!r}: {_advice(found, blank=False)}")
+            if found is None and not _is_blank(connection):
+                raise JournalError(f"{name_of(engine)}: {_advice(found, blank=False)}")
             migrate(connection, found)
     finally:
         engine.dispose()
@@ -64,6 +64,11 @@ def migrate(connection: Connection, found: str | None) -> None:
 def revision(connection: Connection) -> str | None:
     """The schema's revision; None when there is none."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_blank(connection: Connection) -> bool:
+    """Whether there are no tables but the empty one that a downgrade leaves."""
+    return set(inspect(connection).get_table_names()) <= {"alembic_version"}
 
 
 def alembic_config(connection: Connection) -> Config:

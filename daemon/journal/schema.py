@@ -8,6 +8,8 @@ its run, whatever the table. An enum is stored by its name, for a journal must b
 the code that wrote it; the codes stay in the raw records of ``steps``.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -52,15 +54,15 @@ def _real(name: str) -> Column[float]:
     return Column(name, Double, nullable=True)
 
 
-def _table(name: str, key: str, *items: SchemaItem) -> Table:
-    """A table of a run's rows, kept in the order of its key."""
+def _table(name: str, key: str, *items: SchemaItem, large: bool = False) -> Table:
+    """A table of rows of a run, which SQLite keeps in the order of their key unless large."""
     return Table(
         name,
         metadata,
         _text("run_id"),
         *items,
         PrimaryKeyConstraint("run_id", key),
-        sqlite_with_rowid=False,
+        sqlite_with_rowid=large,
     )
 
 
@@ -78,7 +80,9 @@ def _outcome(name: str, *items: SchemaItem, key: str = "id") -> Table:
     )
 
 
-def _plain(name: str, type_: type[TypeEngine[object]], *, null: bool = False) -> Column[object]:
+def _plain(
+    name: str, type_: type[TypeEngine[Any]] | TypeEngine[Any], *, null: bool = False
+) -> Column[Any]:
     return Column(name, type_, nullable=null)
 
 
@@ -97,7 +101,7 @@ runs = Table(
     _whole("started_ms"),
     _whole("finished_ms", null=True),
     _text("decisions_hash", null=True),
-    _plain("result", JSON, null=True),
+    _plain("result", JSON(none_as_null=True), null=True),
     _text("arrays", null=True),
     PrimaryKeyConstraint("run_id"),
     CheckConstraint("mode IN ('replay', 'paper', 'live')", name="mode"),
@@ -140,6 +144,7 @@ steps = _table(
     Column("outcomes", Integer, nullable=False),
     _plain("records", LargeBinary),
     _of("events", "seq"),
+    large=True,
 )
 """One row a transaction: how many events it holds up to ``seq``, and its OUTCOME records, raw. They
 are what an audit compares byte for byte with a replay of the events."""
@@ -260,7 +265,9 @@ trades = _outcome(
 """Round trips: ``ts`` is the exit, ``regime`` that of the entry, ``net_micros`` after fees and
 funding."""
 
-modes = _outcome("modes", _text("mode"), Column("rule_code", Integer, nullable=False), _text("rule"))
+modes = _outcome(
+    "modes", _text("mode"), Column("rule_code", Integer, nullable=False), _text("rule")
+)
 """Moves of the halt latch, and the rule that moved it ('none': an operator, or a new day)."""
 
 equity = _table(

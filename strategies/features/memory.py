@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from core.compiled import compiled
+from core.compiled import compiled, inlined
 from core.errors import ConfigError
 
 Record: TypeAlias = Any
@@ -61,7 +61,7 @@ def slide_lag(m: Memory, at: int, n: int, x: float) -> float:
     return old if warm else NAN
 
 
-@compiled
+@inlined
 def slide_sum(m: Memory, at: int, n: int, x: float) -> float:
     """Sum of the last ``n`` values."""
     i = int(m[at])

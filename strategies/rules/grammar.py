@@ -42,7 +42,8 @@ WARMUP_BARS_MAX = 10_000
 TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?![\w.])"
     r"|(?P<name>[a-z]\w*(?:\.[a-z]\w*)*)"
-    r"|(?P<sign><=|>=|==|!=|(?!\*\*|//)[-+*/<>(),=]))"
+    r"|(?P<sign><=|>=|==|!=|(?!\*\*|//)[-+*/<>(),=]))",
+    re.ASCII,
 )
 
 OPERATORS: dict[type[ast.operator], Operator] = {
@@ -256,9 +257,7 @@ class _Rule:
 
     def source(self, node: ast.expr, depth: int) -> Source | None:
         """The series a first argument names, or None when it is a number or a parameter."""
-        if _dotted(node) in self.parameters or not isinstance(
-            node, ast.Name | ast.Attribute | ast.Call
-        ):
+        if isinstance(node, ast.Constant | ast.UnaryOp) or _dotted(node) in self.parameters:
             return None
         series = self.number(node, depth, "a feature")
         if not isinstance(series, Series):

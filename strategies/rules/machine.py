@@ -205,9 +205,9 @@ def holding(what: int, f: Any, position: Any) -> float:
         return float(position.gain)
     if what == 1:
         return float(position.bars_held)
-    best = float(position.best)
-    fall = best - f.values[0] if position.quantity > 0.0 else f.values[0] - best
-    return max(fall / best, 0.0) if best > 0.0 else 0.0
+    best, price = float(position.best), float(f.values[0])
+    fall = best - price if position.quantity > 0.0 else price - best
+    return fall / best if best > 0.0 and fall > 0.0 else 0.0
 
 
 @compiled

@@ -1,0 +1,77 @@
+"""``lockstep replay``: the loop over recorded events, at full speed."""
+
+from typing import Annotated
+
+import typer
+
+from daemon.commands.options import (
+    Config,
+    Data,
+    Instruments,
+    Json,
+    Profile,
+    Resample,
+    Rules,
+    Runs,
+    Sets,
+    Strategies,
+    Timerange,
+)
+
+EPILOG = (
+    "Example: lockstep replay --strategy trend --data SOL-PERP.feather --set fast=10\n\n"
+    "--set keys: fast=10 (parameter), trend.fast=10, trend.limits.cooldown_ms=60000, "
+    "account.equity=5000, sizing.value=0.2, limits.leverage_max=2, instrument.fee_rate=0.001, "
+    "SOL-PERP.tick=0.01. Show all of them: lockstep show-config"
+)
+
+
+def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
+    strategy: Strategies = None,
+    data: Data = None,
+    instrument: Instruments = None,
+    rules: Rules = None,
+    set_: Sets = None,
+    timerange: Timerange = None,
+    resample: Resample = None,
+    profile: Profile = None,
+    config: Config = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="HTML report; 'auto' puts it with the run.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Also write everything to the journal.")
+    ] = False,
+    journal: Annotated[
+        str | None, typer.Option(metavar="URL", help="Journal of --record (paths.journal).")
+    ] = None,
+    runs: Runs = None,
+    block: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run.")
+    ] = 65_536,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Noted in the manifest.")] = None,
+    json: Json = False,
+) -> None:
+    """Replay strategies over recorded data (alias: backtest)."""
+    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.names import parse_timerange
+    from daemon.commands.running import Wishes, run_and_tell
+    from daemon.commands.setups import plan_run
+    from daemon.commands.shelf import open_shelf
+
+    choices = Choices(
+        profile=profile,
+        config=config,
+        strategies=strategy or (),
+        rules=rules or (),
+        data=data or (),
+        instruments=instrument or (),
+        resample=resample,
+        runs=runs,
+        sets=set_ or (),
+    )
+    resolved = read_settings(choices)
+    span = parse_timerange(timerange) if timerange else (None, None)
+    plan = plan_run(resolved, open_shelf(resolved), span)
+    url = (journal or resolved.settings.paths.journal) if record or journal else None
+    run_and_tell(plan, Wishes(report=report, journal=url, block=block, seed=seed, json=json))

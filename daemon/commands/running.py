@@ -1,0 +1,81 @@
+"""Running a plan: replay it, keep the run, write what was asked for, and tell the result."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backtest.replay import evenly, replay
+from backtest.run import Run
+from daemon.commands.kept import keep
+from daemon.commands.setups import Plan, runs_folder
+from daemon.commands.summary import summarise, write_summary
+from daemon.console import making, write, write_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a replay shall leave behind beside its run."""
+
+    report: str | None = None
+    journal: str | None = None
+    block: int = 65_536
+    seed: int | None = None
+    json: bool = False
+
+
+def run_and_tell(plan: Plan, wishes: Wishes) -> None:
+    """Replay, keep the run, write the report and the journal if wished, and tell the result."""
+    run = run_plan(plan, wishes)
+    folder = keep(run, runs_folder(plan.shelf.resolved))
+    result = summarise(run, folder)
+    places = _written(run, wishes, folder)
+    if wishes.json:
+        write_json({**result, **places})
+        return
+    write_summary(run, result)
+    write()
+    for name, place in {"kept": folder, **places}.items():
+        write(f"{name}: {place}")
+
+
+def _written(run: Run, wishes: Wishes, folder: Path) -> dict[str, str]:
+    """Report and journal, where they were wished for, and where they are now."""
+    places = {}
+    if wishes.report is not None:
+        from daemon.commands.reports import write_html
+
+        page = folder / "report.html" if wishes.report == "auto" else Path(wishes.report)
+        places["report"] = str(write_html(run, page))
+    if wishes.journal is not None:
+        from daemon.clock import now_ms
+        from daemon.commands.recording import record
+
+        result = summarise(run)
+        places["journal"] = record(
+            run, wishes.journal, kept_ms=now_ms(), path=folder, result=result
+        )
+    return places
+
+
+def run_plan(plan: Plan, wishes: Wishes) -> Run:
+    """The finished run of a plan."""
+    events = sum(len(history.events) for history in plan.histories.values())
+    with making(events, quiet=wishes.json) as progress:
+        run = replay(
+            plan.setup,
+            plan.histories,
+            cuts=evenly(events, wishes.block),
+            seed=wishes.seed,
+            progress=progress,
+        )
+    return _with_plugins(run, plan)
+
+
+def _with_plugins(run: Run, plan: Plan) -> Run:
+    """A plugin's file is code as much as ours, so the manifest's code covers it."""
+    digests = [plan.shelf.plugins.digest(book.strategy) for book in run.books]
+    known = sorted({digest for digest in digests if digest})
+    if not known:
+        return run
+    code = hashlib.sha256("".join([run.manifest.code, *known]).encode()).hexdigest()[:16]
+    return replace(run, manifest=replace(run.manifest, code=code))

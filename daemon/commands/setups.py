@@ -1,0 +1,240 @@
+"""From settings to what a replay needs: histories, instruments, books; and nothing left unused."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backtest.assemble import BookSetup, Setup
+from config.layers import Key, Resolved, suggest
+from config.settings import Scalar, Stanza
+from core.engine import Book
+from core.errors import ConfigError, DataError, LockstepError
+from core.instrument import Instrument, binary
+from core.model import FeeModel, InstrumentKind, OrderStyle
+from core.strategy import Strategy
+from daemon.commands.histories import read_history
+from daemon.commands.shelf import Shelf
+from markets.history import History, crop
+from risk.limits import Limits, Sizing, SizingRule
+
+Terms = TypeVar("Terms", Limits, Sizing, Instrument)
+TimeRange = tuple[int | None, int | None]
+
+_ENUMS: Mapping[str, type[SizingRule | InstrumentKind | FeeModel]] = {
+    "rule": SizingRule,
+    "kind": InstrumentKind,
+    "fee_model": FeeModel,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run about to start."""
+
+    setup: Setup
+    histories: Mapping[str, History]
+    shelf: Shelf
+
+
+def plan_run(
+    resolved: Resolved,
+    shelf: Shelf,
+    timerange: TimeRange = (None, None),
+    given: Mapping[str, History] | None = None,
+) -> Plan:
+    """Read the data and build the setup. ``given`` histories stand in for files.
+
+    ConfigError for a key that is wrong or that this run would never use.
+    """
+    settings = resolved.settings
+    names = [*(given or {}), *settings.data]
+    if not settings.strategies:
+        raise ConfigError("nothing to run: give --strategy NAME, --rules FILE or --profile NAME")
+    if not names:
+        raise ConfigError("nothing to run on: give --data FILE (or try: lockstep demo)")
+    _refuse_unused(resolved, names)
+    traded = {label: _instruments(resolved, label, names) for label in settings.strategies}
+    strategies = {label: shelf.strategy(label) for label in traded}
+    histories = _histories(resolved, names, timerange, given or {})
+    setup = Setup(
+        instruments=tuple(_instrument(resolved, name, histories[name]) for name in names),
+        books=tuple(
+            _book(resolved, shelf, label, strategies[label], name)
+            for label, chosen in traded.items()
+            for name in chosen
+        ),
+        equity=settings.account.equity,
+        limits=limits_of(resolved, ("account", "limits")),
+    )
+    return Plan(setup, histories, shelf)
+
+
+def _refuse_unused(resolved: Resolved, names: list[str]) -> None:
+    settings = resolved.settings
+    for name in settings.instruments:
+        if name not in names:
+            where = resolved.source("instruments", name)
+            hint = suggest(name, names)
+            raise ConfigError(f"{where}: unused key 'instruments.{name}': no data for it, {hint}")
+    listed = [stanza.instruments for stanza in settings.strategies.values()]
+    used = {name for chosen in listed for name in chosen}
+    for name in settings.data:
+        if all(listed) and name not in used:
+            where = resolved.source("data", name)
+            raise ConfigError(f"{where}: unused key 'data.{name}': no strategy trades it")
+
+
+def _instruments(resolved: Resolved, label: str, names: list[str]) -> list[str]:
+    chosen = resolved.settings.strategies[label].instruments
+    for name in chosen:
+        if name not in names:
+            where = resolved.source("strategies", label, "instruments")
+            hint = suggest(name, names)
+            raise ConfigError(f"{where}: strategies.{label}: no data for '{name}': {hint}")
+    return list(chosen) or names
+
+
+def _histories(
+    resolved: Resolved, names: Iterable[str], timerange: TimeRange, given: Mapping[str, History]
+) -> dict[str, History]:
+    histories = {}
+    for name in names:
+        if name in given:
+            history = given[name]
+        else:
+            source = resolved.settings.data[name]
+            history = read_history(source.file, source.interval or None)
+        histories[name] = _cropped(name, history, timerange)
+    return histories
+
+
+def _cropped(name: str, history: History, timerange: TimeRange) -> History:
+    if timerange == (None, None):
+        return history
+    try:
+        return crop(history, *timerange)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _instrument(resolved: Resolved, name: str, history: History) -> Instrument:
+    """Terms of an instrument: a resolution in its data makes it a binary unless stated."""
+    paths = [("instrument",), ("instruments", name)]
+    terms = _merged(resolved, paths, Instrument, barred={"name"})
+    kind = terms.pop("kind", None)
+    if kind is None:
+        kind = InstrumentKind.BINARY if "hours_left" in history.fields else InstrumentKind.PERP
+    base = binary(name) if kind == InstrumentKind.BINARY else Instrument(name=name)
+    return _built(resolved, paths, lambda: replace(base, **terms))
+
+
+def _book(
+    resolved: Resolved, shelf: Shelf, label: str, strategy: Strategy, instrument: str
+) -> BookSetup:
+    stanza = resolved.settings.strategies[label]
+    params = shelf.params(label, strategy)
+    limits = limits_of(resolved, ("limits",), ("strategies", label, "limits"))
+    book = Book(
+        name=f"{label}@{instrument}",
+        strategy=strategy,
+        instrument=instrument,
+        params=params,
+        style=OrderStyle[stanza.style.upper()],
+        offset=stanza.offset,
+        ttl_bars=stanza.ttl_bars,
+    )
+    paths = [("sizing",), ("strategies", label, "sizing")]
+    sizing = _sizing(resolved, paths, _sizing_base(stanza, strategy, params))
+    return BookSetup(book=book, sizing=sizing, limits=limits)
+
+
+def limits_of(resolved: Resolved, *paths: Key) -> Limits:
+    """Limits from tables laid over each other, each key checked."""
+    terms = _merged(resolved, paths, Limits)
+    return _built(resolved, paths, lambda: Limits(**terms))
+
+
+def _sizing_base(stanza: Stanza, strategy: Strategy, params: Mapping[str, float]) -> Sizing:
+    """Rules state the size of an order themselves; every other strategy takes the default."""
+    if stanza.rules is None:
+        return Sizing()
+    from strategies.rules import full_size
+
+    full = full_size(strategy.values(params))
+    return Sizing(value=full, cap=max(1.0, full))
+
+
+def shared_sizing(resolved: Resolved) -> Sizing:
+    """The sizing of a book whose stanza says nothing about it."""
+    return _sizing(resolved, [("sizing",)], Sizing())
+
+
+def _sizing(resolved: Resolved, paths: Sequence[Key], base: Sizing) -> Sizing:
+    terms = _merged(resolved, paths, Sizing)
+    sizing = _built(resolved, paths, lambda: replace(base, **terms))
+    if "atr_multiple" in terms and sizing.rule != SizingRule.ATR_RISK:
+        rule = sizing.rule.name.lower()
+        raise ConfigError(
+            f"{_where(resolved, paths, 'atr_multiple')}: unused key 'sizing.atr_multiple': rule "
+            f"'{rule}' ignores it, atr_risk reads it"
+        )
+    return sizing
+
+
+def _merged(
+    resolved: Resolved,
+    paths: Iterable[Key],
+    kind: type[Limits] | type[Sizing] | type[Instrument],
+    barred: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Tables laid over each other, each key checked against the fields of what they describe."""
+    known = {field.name: field.type for field in fields(kind) if field.name not in barred}
+    merged: dict[str, Any] = {}
+    for path in paths:
+        for name, value in _table(resolved, path).items():
+            where = f"{resolved.source(*path, name)}: "
+            if name not in known:
+                full = ".".join((*path, name))
+                raise ConfigError(f"{where}unknown key '{full}': {suggest(name, known)}")
+            merged[name] = _value(name, value, known[name], where)
+    return merged
+
+
+def _table(resolved: Resolved, path: Key) -> Mapping[str, Scalar]:
+    found: Any = resolved.settings
+    for part in path:
+        found = found.get(part, {}) if isinstance(found, dict) else getattr(found, part)
+    table: Mapping[str, Scalar] = found
+    return table
+
+
+def _value(name: str, value: Scalar, kind: Any, where: str) -> Any:
+    if name in _ENUMS:
+        choices = {member.name.lower(): member for member in _ENUMS[name]}
+        if str(value).lower() not in choices:
+            raise ConfigError(f"{where}unknown {name} '{value}': {suggest(str(value), choices)}")
+        return choices[str(value).lower()]
+    wanted = {float: (float, int), int: (int,), str: (str,), bool: (bool,)}[kind]
+    if not isinstance(value, wanted) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{where}{name} must be a {kind.__name__}, got {value!r}")
+    return kind(value)
+
+
+def _built(resolved: Resolved, paths: Iterable[Key], build: Callable[[], Terms]) -> Terms:
+    """What ``build`` makes; its complaint is given the place where a person can mend it."""
+    try:
+        return build()
+    except LockstepError as error:
+        places = [resolved.source(*path) for path in paths if resolved.is_set(*path)]
+        raise type(error)(f"{', '.join(places) or 'settings'}: {error}") from error
+
+
+def _where(resolved: Resolved, paths: Iterable[Key], name: str) -> str:
+    said = [resolved.source(*path, name) for path in paths if resolved.is_set(*path, name)]
+    return said[-1]
+
+
+def runs_folder(resolved: Resolved) -> Path:
+    """Where runs are kept."""
+    return resolved.settings.paths.runs.expanduser()

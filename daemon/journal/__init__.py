@@ -1,0 +1,43 @@
+"""The journal: every run, event and outcome in SQLite or PostgreSQL, each row with its cause.
+
+Import it only where a run is recorded or listed: it brings SQLAlchemy and Alembic, which a bulk
+replay should not pay for.
+"""
+
+from daemon.journal.database import sqlite_url
+from daemon.journal.migrate import open_journal, upgrade
+from daemon.journal.replays import record_run, remove_run, row_of, write_run
+from daemon.journal.runs import (
+    BookRow,
+    RunMode,
+    RunRow,
+    begin_run,
+    finish_run,
+    list_runs,
+    read_events,
+    read_outcomes,
+    read_run_row,
+    resume_run,
+)
+from daemon.journal.writer import SqlJournal
+
+__all__ = [
+    "BookRow",
+    "RunMode",
+    "RunRow",
+    "SqlJournal",
+    "begin_run",
+    "finish_run",
+    "list_runs",
+    "open_journal",
+    "read_events",
+    "read_outcomes",
+    "read_run_row",
+    "record_run",
+    "remove_run",
+    "resume_run",
+    "row_of",
+    "sqlite_url",
+    "upgrade",
+    "write_run",
+]

@@ -1,0 +1,112 @@
+"""``lockstep``: the command line, and where an error becomes one line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from core.errors import LockstepError
+from daemon.commands import catalogue, data, demo, doctor, journals, replay, runs, settings
+
+INTERRUPTED = 130
+USAGE = 2
+ALIASES = {"backtest": "replay"}
+HELP = "A trading daemon with one loop for live, paper and replay."
+EPILOG = """\b
+Begin with: lockstep demo
+
+\b
+Exit codes:
+  0    done (diff: equal; doctor: healthy)
+  1    failed (diff: not equal; doctor: something must be mended)
+  2    a setting, flag or key is wrong
+  3    data cannot be used
+  4    data lack what a strategy needs
+  5    a strategy failed
+  6    the journal refuses
+  130  interrupted
+
+Errors are one line on stderr; --debug anywhere shows where they came from.
+"""
+
+
+class Commands(TyperGroup):
+    """The root command: errors on one line, aliases, and ``--debug`` wherever it stands."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name or an alias."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
+        """Run, and exit with the code the documentation promises."""
+        given = list(sys.argv[1:] if args is None else args)
+        words = [word for word in given if word != "--debug"] or ["--help"]
+        sys.exit(self._run(words, debug=len(words) < len(given), **extra))
+
+    def _run(self, words: list[str], *, debug: bool, **extra: Any) -> int:
+        extra |= {"standalone_mode": False, "prog_name": "lockstep"}
+        try:
+            code = super().main(words, **extra)
+        except LockstepError as error:
+            return _tell(error, str(error), error.exit_code, debug=debug)
+        except typer.TyperException as error:
+            return _tell(error, _usage(error), USAGE, debug=debug)
+        return code if isinstance(code, int) else 0
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "lockstep"
+    return f"{error.format_message()} (see: {path} --help)"
+
+
+def _tell(error: Exception, text: str, code: int, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"lockstep: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(help=text, rich_markup_mode=None, add_completion=False)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=HELP,
+    epilog=EPILOG,
+)
+app.command(epilog=demo.EPILOG)(demo.demo)
+app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
+app.command(epilog=runs.REPORT_EPILOG)(runs.report)
+app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
+app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
+app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
+
+data_app = _group("Inspect or convert data files, write the sample.")
+data_app.command(epilog=data.INSPECT_EPILOG)(data.inspect)
+data_app.command(epilog=data.CONVERT_EPILOG)(data.convert)
+data_app.command(epilog=data.SAMPLE_EPILOG)(data.sample)
+app.add_typer(data_app, name="data")
+
+journal_app = _group("List, upgrade and tidy the journal.")
+journal_app.command("list", epilog=journals.LIST_EPILOG)(journals.list_)
+journal_app.command(epilog=journals.UPGRADE_EPILOG)(journals.upgrade)
+journal_app.command(epilog=journals.REMOVE_EPILOG)(journals.remove)
+app.add_typer(journal_app, name="journal")
+
+app.command("show-config", epilog=settings.EPILOG)(settings.show_config)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of the ``lockstep`` script."""
+    app()
