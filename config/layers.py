@@ -171,11 +171,17 @@ def _lay(under: Tree, over: Tree, key: Key, layer: Layer, sources: dict[Key, str
         if isinstance(value, dict):
             if not isinstance(under.get(name), dict):
                 under[name] = {}
-            sources.setdefault(here, layer.at.get(here, layer.source))
+            sources.setdefault(here, _place(layer, here))
             _lay(under[name], value, here, layer, sources)
         else:
             under[name] = value
-            sources[here] = layer.at.get(here, layer.source)
+            sources[here] = _place(layer, here)
+
+
+def _place(layer: Layer, key: Key) -> str:
+    """Where a layer says something of this key, or of one below it."""
+    below = (place for known, place in layer.at.items() if known[: len(key)] == key)
+    return layer.at.get(key) or next(below, layer.source)
 
 
 def _explain(error: Any, sources: Mapping[Key, str]) -> str:

@@ -99,11 +99,10 @@ def _lay_past(state: Any, b: int, quantity: float) -> None:
 
 
 @compiled
-def lay_desk(state: Any, b: int, quantity: float) -> None:
-    """Lay out everything the gate may ask about ``quantity`` of book ``b``."""
+def _lay_money(state: Any, b: int) -> None:
+    """What sizing and the gate ask about money and the market."""
     account, desk, position = account_of(state), desk_of(state), position_of(state, b)
-    book = book_of(state, b)
-    instrument = instrument_of(state, book.instrument)
+    instrument = instrument_of(state, book_of(state, b).instrument)
     market = floats(state.values + 8 * instrument.values_at)
     equity = equity_micros(account)
     desk.now = account.now
@@ -116,10 +115,17 @@ def lay_desk(state: Any, b: int, quantity: float) -> None:
     desk.bar_volume = market[VOLUME]
     desk.oracle = market[ORACLE]
     desk.position = position.quantity
-    desk.order_notional = abs(quantity) * instrument.price
-    desk.order_risk = _worst_case(instrument, book.stop_loss, quantity)
     desk.return_mean = position.return_mean
     desk.return_variance = position.return_m2 / position.trades if position.trades > 0 else 0.0
+
+
+@compiled
+def _lay_desk(state: Any, b: int, quantity: float) -> None:
+    """Lay out everything the gate may ask about growing book ``b`` by ``quantity``."""
+    desk, book = desk_of(state), book_of(state, b)
+    instrument = instrument_of(state, book.instrument)
+    desk.order_notional = abs(quantity) * instrument.price
+    desk.order_risk = _worst_case(instrument, book.stop_loss, quantity)
     _lay_past(state, b, quantity)
     _exposures(state, b, quantity)
 
@@ -182,14 +188,18 @@ def _approve(state: Any, b: int, exit_code: int) -> None:
 
 @compiled
 def _propose(state: Any, b: int, quantity: float, limit: float, reduce: bool, code: int) -> bool:
-    """Show one intent to the gate; True when it was approved (or there was nothing to ask)."""
+    """Show one intent to the gate; True when it was approved (or there was nothing to ask).
+
+    An exit meets only the gate's first rules, so the exposures are laid out for the others alone.
+    """
     if quantity == 0.0 and reduce:
         return True
     intent = intent_of(state)
     intent.quantity = quantity
     intent.limit = limit
     intent.reduce_only = 1 if reduce else 0
-    lay_desk(state, b, quantity)
+    if not reduce:
+        _lay_desk(state, b, quantity)
     rule = call_code(
         state.review,
         state.intent,
@@ -222,7 +232,6 @@ def _lay_intent(state: Any, b: int, target: float, confidence: float) -> None:
 @compiled
 def _size(state: Any, b: int) -> float:
     """Full size times target, as signed quantity in whole lots."""
-    lay_desk(state, b, 0.0)
     return call_value(
         state.size,
         state.intent,
@@ -241,6 +250,7 @@ def pursue(state: Any, b: int, target: float, confidence: float, exit_code: int)
     """
     position, legs = position_of(state, b), legs_of(state)
     _lay_intent(state, b, target, confidence)
+    _lay_money(state, b)
     wanted = position.wanted
     if target != position.target:
         wanted = _size(state, b) if target != 0.0 else 0.0

@@ -32,7 +32,7 @@ from core.model import (
     Result,
 )
 from core.state import ARRAYS, STATE, Ports
-from core.step import FAILED_UNKNOWN_ORDER, advance
+from core.step import ALWAYS, FAILED_UNKNOWN_ORDER, advance
 from core.strategy import VISIBLE, Source, Strategy, Use
 
 OUTCOMES_PER_CALL = 65_536
@@ -198,6 +198,7 @@ class Engine:
         positions = _array(len(self.books), POSITION)
         account = _array(1, ACCOUNT)
         start = round(equity * MICROS_PER_UNIT)
+        account["alarm_micros"] = ALWAYS
         for name in ("start_micros", "cash_micros", "day_start_micros", "peak_micros"):
             account[name] = start
         kept = [*ranked, len(self.books)]

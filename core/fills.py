@@ -1,5 +1,6 @@
 """Fills, and the life of orders and trades around them."""
 
+import math
 from typing import Any
 
 from core.compiled import call_value, compiled
@@ -77,6 +78,7 @@ def fill(state: Any, b: int, order_id: int, decision: int) -> None:
     lot = instrument_of(state, book_of(state, b).instrument).lot
     realised = book_fill(account, position, execution.quantity, execution.price, lot)
     book_fee(account, position, execution.fee_micros)
+    position.guard_low = math.inf
     position.spread_micros += execution.spread_micros
     position.slippage_micros += execution.slippage_micros
     if position.quantity != 0.0:

@@ -234,6 +234,9 @@ POSITION = np.dtype(
         ("take_profit", type_float),
         ("stop_loss", type_float),
         ("trailing_stop", type_float),
+        # while a bar stays between them the venue need not be asked
+        ("guard_low", type_float),
+        ("guard_high", type_float),
         # what the gate asks of the past
         ("order_ts", type_int),
         ("order_quantity", type_float),
@@ -418,6 +421,8 @@ ACCOUNT = np.dtype(
         ("notional_micros", type_int),
         ("day_start_micros", type_int),
         ("peak_micros", type_int),
+        # below it the halt latch must look
+        ("alarm_micros", type_int),
     ]
 )
 """The one account all books share; equity is start + realised + unrealised - fees - funding."""

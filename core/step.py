@@ -58,6 +58,7 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000.0
 
 FAILED_UNKNOWN_ORDER = -1
+ALWAYS = 2**62  # an alarm that any equity is below
 
 
 @inlined
@@ -115,6 +116,7 @@ def _on_command(state: Any, event: Any) -> None:
     elif word == Command.RESUME:
         account.mode = Mode.ACTIVE
         account.peak_micros = equity_micros(account)
+        account.alarm_micros = ALWAYS
     account.mode_rule = 0
     emit_mode(state)
     on_mode(state)
@@ -149,7 +151,8 @@ def _mark_books(state: Any, i: int) -> None:
     market = floats(state.values + 8 * instrument.values_at)
     for b in range(instrument.books_at, instrument.books_end):
         position = position_of(state, b)
-        if position.quantity != 0.0 and not instrument.external:
+        within = market[2] > position.guard_low and market[1] < position.guard_high
+        if position.quantity != 0.0 and not within and not instrument.external:
             protect(state, b)
         if position.quantity > 0.0:
             position.best = max(position.best, market[1])
@@ -162,9 +165,12 @@ def _mark_books(state: Any, i: int) -> None:
 
 @inlined
 def _watch(state: Any) -> None:
-    """Raise the peak, and let the halt latch look."""
+    """Raise the peak, and let the halt latch look where its answer may have changed."""
     account = account_of(state)
-    account.peak_micros = max(account.peak_micros, equity_micros(account))
+    equity = equity_micros(account)
+    if account.alarm_micros < equity <= account.peak_micros:
+        return
+    account.peak_micros = max(account.peak_micros, equity)
     limits = state.limits + state.books_n * state.limits_size
     if call_watch(state.watch, state.account, limits) != 0:
         emit_mode(state)
@@ -333,6 +339,7 @@ def advance(states: Any, block: Any, at: int, track: Any, room: int) -> int:
         if account.now >= account.day_end_ts:
             account.day_end_ts = (account.now // DAY_MS + 1) * DAY_MS
             account.day_start_micros = equity_micros(account)
+            account.alarm_micros = ALWAYS
         orders = account.orders
         if event.kind == Kind.BAR:
             _on_bar(state, event)

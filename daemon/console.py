@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -52,10 +52,10 @@ def write_table(
     rows: Iterable[Sequence[Any]],
     *,
     title: str = "",
-    wraps: str = "",
+    wraps: Collection[str] = (),
     header: bool = True,
 ) -> None:
-    """A table without boxes; numbers to the right. Long text in the column ``wraps`` is folded."""
+    """A table without boxes; numbers to the right. Long text in the columns ``wraps`` is folded."""
     from rich.table import Table
     from rich.text import Text
 
@@ -65,7 +65,7 @@ def write_table(
     table.show_header = header
     for name, right in zip(columns, numeric, strict=True):
         justify: Any = "right" if right and shown else "left"
-        table.add_column(name, justify=justify, no_wrap=name != wraps, header_style="dim")
+        table.add_column(name, justify=justify, no_wrap=name not in wraps, header_style="dim")
     for row in shown:
         table.add_row(*(Text(cell) for cell in row))
     _console(sys.stdout).print(table)

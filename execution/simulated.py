@@ -172,6 +172,24 @@ def _stop_level(position: Any, side: float) -> tuple[float, int]:
 
 
 @compiled
+def _guard(position: Any, instrument: Any, side: float, level: float, goal: float) -> None:
+    """Tell the step between which prices nothing here can happen; a trail moves, so it has none."""
+    position.guard_low = math.inf
+    if position.trailing_stop > 0.0:
+        return
+    low, high = (level, goal) if side > 0.0 else (goal, level)
+    position.guard_low = 0.0 if math.isnan(low) else low
+    position.guard_high = math.inf if math.isnan(high) else high
+    if instrument.kind == InstrumentKind.PERP:
+        # a little inside the liquidation price, whose own test has other roundings
+        gone = liquidation_price(instrument, position.entry, side)
+        if side > 0.0:
+            position.guard_low = max(position.guard_low, gone * (1.0 + 1e-9))
+        else:
+            position.guard_high = min(position.guard_high, gone * (1.0 - 1e-9))
+
+
+@compiled
 def protect(position: Any, market: Any, instrument: Any, execution: Any) -> float:
     """Liquidation, then stop, then target within this bar; answers the exit code, 0 for none."""
     side = 1.0 if position.quantity > 0.0 else -1.0
@@ -179,19 +197,17 @@ def protect(position: Any, market: Any, instrument: Any, execution: Any) -> floa
     if perpetual and _margin_gone(position, market, instrument, side):
         _liquidate(position, market, instrument, execution, side)
         return float(ExitReason.LIQUIDATION.value)
-    if position.stop_loss == 0.0 and position.trailing_stop == 0.0 and position.take_profit == 0.0:
-        return 0.0
     level, code = _stop_level(position, side)
     reached = market.low <= level if side > 0.0 else market.high >= level
     if reached:
         base = min(market.open, level) if side > 0.0 else max(market.open, level)
         take(instrument, market, execution, -position.quantity, base, code)
         return float(code)
+    goal = math.nan
     if position.take_profit > 0.0:
         goal = position.entry * (1.0 + side * position.take_profit)
         if (market.high > goal) if side > 0.0 else (market.low < goal):
-            _make(
-                instrument, execution, -position.quantity, goal, ExitReason.TAKE_PROFIT.value
-            )
+            _make(instrument, execution, -position.quantity, goal, ExitReason.TAKE_PROFIT.value)
             return float(ExitReason.TAKE_PROFIT.value)
+    _guard(position, instrument, side, level, goal)
     return 0.0

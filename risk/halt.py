@@ -4,6 +4,7 @@ A daily loss leaves REDUCING, which ends with its UTC day. A drawdown from the p
 which only an operator's RESUME ends. Both are part of the state, so they survive a restart.
 """
 
+import math
 from typing import Any
 
 from core.compiled import compiled
@@ -13,10 +14,27 @@ from risk.gate import Rule
 
 
 @compiled
+def _alarm(account: Any, limits: Any) -> int:
+    """The higher of the two equities at which a limit is hit, 0 when none is on."""
+    alarm = 0.0
+    if limits.drawdown > 0.0:
+        alarm = account.peak_micros * (1.0 - limits.drawdown)
+    if limits.daily_loss > 0.0:
+        alarm = max(alarm, account.day_start_micros * (1.0 - limits.daily_loss))
+    # a micro of slack: the limits themselves are compared below, not here
+    return math.ceil(alarm) + 1 if alarm > 0.0 else 0
+
+
+@compiled
 def watch(account: Any, limits: Any) -> int:
-    """Tighten ``account.mode`` where a limit is hit; ease a daily one on a new day."""
+    """Tighten ``account.mode`` where a limit is hit; ease a daily one on a new day.
+
+    Answers 1 when the mode moved. It also sets ``alarm_micros``, the equity above which, until
+    a new peak or day, there is nothing to see.
+    """
     equity = equity_micros(account)
     daily = account.day_start_micros - equity
+    account.alarm_micros = _alarm(account, limits)
     if limits.drawdown > 0.0 and account.mode != Mode.HALTED:
         fallen = account.peak_micros - equity
         if fallen >= limits.drawdown * account.peak_micros:

@@ -73,16 +73,19 @@ def fold(x: float, move: float, m: Memory, p: Record) -> None:
     """Bring the means up to date."""
     bars = m[BARS] + 1.0
     square = move * move
-    # Young means weigh all bars alike, so that the first return does not linger.
-    young = 1.0 / bars if bars < p.slow else 0.0
-    trend = max(m[TREND], young)
+    slow, fast, trend = m[SLOW], m[FAST], m[TREND]
+    if bars < p.slow:
+        # Young means weigh all bars alike, so that the first return does not linger.
+        young = 1.0 / bars
+        slow, fast, trend = max(slow, young), max(fast, young), max(trend, young)
     m[BARS] = bars
     m[LAST] = x
-    m[USUAL] += max(m[SLOW], young) * (square - m[USUAL])
-    m[WILD] += max(m[FAST], young) * (square - m[WILD])
+    m[USUAL] += slow * (square - m[USUAL])
+    m[WILD] += fast * (square - m[WILD])
     m[DRIFT] += trend * (move - m[DRIFT])
     m[PATH] += trend * (abs(move) - m[PATH])
-    m[PEAK] = max(x, m[PEAK] + m[DECAY] * (x - m[PEAK]))
+    peak = m[PEAK] + m[DECAY] * (x - m[PEAK])
+    m[PEAK] = x if x > peak else peak
 
 
 @inlined

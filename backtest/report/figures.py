@@ -34,7 +34,16 @@ PANELS_MAX = 6
 """Price charts on one page: the instruments traded most."""
 
 PRICE_PX, EQUITY_PX, SMALL_PX = 330, 190, 110
-GAP_PX, TOP_PX, BOTTOM_PX = 40, 58, 34
+GAP_PX, TOP_PX, BOTTOM_PX = 40, 44, 70
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "itemsizing": "constant",
+}
+"""Below everything: above, it would meet the first title on a narrow screen."""
 DAYS_MAX = 4_000
 EDGE_SHARE = 100
 """One part in so many of the time axis stays free at its end, where the last trade stands."""
@@ -60,7 +69,7 @@ def _layout(height: int, **more: Any) -> Spec:
             "font": {"color": "#f4f6fa", "size": 12},
             "align": "left",
         },
-        "margin": {"l": 62, "r": 14, "t": TOP_PX, "b": BOTTOM_PX},
+        "margin": {"l": 62, "r": 14, "t": 16, "b": 34},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         "showlegend": False,
         **more,
@@ -84,7 +93,8 @@ class Panels:
             hovermode="closest",
             dragmode="zoom",
             annotations=[],
-            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+            legend=LEGEND,
+            margin={"l": 62, "r": 14, "t": TOP_PX, "b": BOTTOM_PX},
             showlegend=True,
         )
 
@@ -283,7 +293,7 @@ def _add_links(panels: Panels, axis: str, trades: list[Trade]) -> None:
 
 
 def _marker(count: int, **terms: Any) -> Spec:
-    """A marker that leaves the price visible however many there are; the page grows it in a zoom."""
+    """A marker that leaves the price visible however many there are; zooming in grows it."""
     return {"size": 10 if count < 150 else 7 if count < 500 else 4, **terms}
 
 
@@ -309,6 +319,7 @@ def _add_entries(panels: Panels, axis: str, trades: list[Trade], *, legend: bool
 
 
 def _add_exits(panels: Panels, axis: str, trades: list[Trade], *, legend: bool) -> None:
+    opened = {(trade.book, trade.opened_ts): trade for trade in trades}
     for name, colour in (("exit with gain", signed(1)), ("exit with loss", signed(-1))):
         mine = [t for t in trades if t.closed_ts and signed(t.net) == colour]
         panels.add(
@@ -320,7 +331,7 @@ def _add_exits(panels: Panels, axis: str, trades: list[Trade], *, legend: bool) 
             showlegend=legend and bool(mine),
             x=[trade.closed_ts for trade in mine],
             y=[trade.price for trade in mine],
-            text=[exit_text(trade) for trade in mine],
+            text=[exit_text(trade, opened.get((trade.book, trade.closed_ts))) for trade in mine],
             hovertemplate="%{text}<extra></extra>",
             marker=_marker(len(trades), symbol="x-thin-open", color=colour, line={"width": 2}),
         )
@@ -344,14 +355,15 @@ def entry_text(trade: Trade) -> str:
     )
 
 
-def exit_text(trade: Trade) -> str:
-    """What hovering over an exit tells."""
+def exit_text(trade: Trade, following: Trade | None = None) -> str:
+    """What hovering over an exit tells; a flip tells of the entry it covers too."""
+    flipped = f"<br>then {_side(following)} at {plain(following.entry)}" if following else ""
     why = f", {escape(trade.why_out)}" if trade.why_out else ""
     return (
         f"<b>{amount(trade.net, plus=True)}</b> from {_side(trade)}<br>"
         f"{plain(trade.entry)} → {plain(trade.price)}<br>"
         f"{instant(trade.closed_ts)} UTC, held {lasted(trade.closed_ts - trade.opened_ts)}<br>"
-        f"exit: {escape(trade.exit)}{why}<br>{escape(trade.book)}"
+        f"exit: {escape(trade.exit)}{why}{flipped}<br>{escape(trade.book)}"
     )
 
 
@@ -379,7 +391,6 @@ def costs(parts: Breakdown) -> Spec:
         ],
         "layout": _layout(
             280,
-            margin={"l": 62, "r": 14, "t": 24, "b": 34},
             xaxis=_axis(fixedrange=True),
             yaxis=_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),
         ),
@@ -405,7 +416,6 @@ def earned(rows: Sequence[Row], *, dates: bool) -> Spec:
         ],
         "layout": _layout(
             260,
-            margin={"l": 62, "r": 14, "t": 14, "b": 34},
             bargap=0.25 if len(shown) < 100 else 0,
             xaxis=_axis(type="date" if dates else "category", fixedrange=True),
             yaxis=_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),

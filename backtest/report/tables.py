@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,19 @@ from backtest.breakdown import Breakdown, Row
 from backtest.report import texts
 from backtest.report.texts import DASH, escape, instant, money, percent, plain, ratio, spaced
 from backtest.run import Run
-from core.model import Result
+from core.model import FeeModel, InstrumentKind, Result
 from markets.history import Quality
 from risk.gate import Rule
+from risk.limits import SizingRule
 
 Cells = Sequence[str]
+
+CODES: Mapping[str, type[IntEnum]] = {
+    "kind": InstrumentKind,
+    "fee_model": FeeModel,
+    "rule": SizingRule,
+}
+"""Settings that are codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +159,18 @@ def parameters(run: Run) -> str:
     return table(heads, rows)
 
 
+def _setting(name: str, value: Any) -> str:
+    """A setting as people write it; a code, which a saved run keeps as a number, by its name."""
+    if name in CODES and value is not None:
+        return spaced(CODES[name](value).name.lower())
+    return plain(value)
+
+
 def terms(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Settings side by side: a row a setting, a column an entry, nested ones left out."""
     names = dict.fromkeys(name for _, entry in entries for name in entry)
     rows = [
-        [escape(spaced(name)), *(escape(plain(entry.get(name))) for _, entry in entries)]
+        [escape(spaced(name)), *(escape(_setting(name, entry.get(name))) for _, entry in entries)]
         for name in names
         if not any(isinstance(entry.get(name), dict) for _, entry in entries)
     ]

@@ -47,6 +47,8 @@ def strategies(
 
 
 def _strategy(strategy: "Strategy", file: str) -> dict[str, Any]:
+    from daemon.commands.shelf import warmup_bars
+
     return {
         "name": strategy.name,
         "about": strategy.about,
@@ -57,17 +59,9 @@ def _strategy(strategy: "Strategy", file: str) -> dict[str, Any]:
         "inputs": sorted(strategy.fields),
         "profiles": {name: dict(values) for name, values in strategy.profiles.items()},
         "reasons": {int(reason): strategy.explain(int(reason)) for reason in strategy.reasons},
-        "warmup_bars": _warmup(strategy),
+        "warmup_bars": warmup_bars(strategy, {}),
         "plugin": file or None,
     }
-
-
-def _warmup(strategy: "Strategy") -> int:
-    """Bars until it first decides, with its default parameters."""
-    from core.strategy import Use
-
-    sources = strategy.sources(strategy.values()).values()
-    return max((source.warmup() for source in sources if isinstance(source, Use)), default=1)
 
 
 def _list_strategies(found: "dict[str, Strategy]", files: dict[str, str]) -> None:
@@ -77,7 +71,7 @@ def _list_strategies(found: "dict[str, Strategy]", files: dict[str, str]) -> Non
         (name, strategy.about + (" (plugin)" if name in files else ""))
         for name, strategy in found.items()
     ]
-    write_table(("strategy", "what it does"), rows, wraps="what it does")
+    write_table(("strategy", "what it does"), rows, wraps=["what it does"])
     write()
     write("More of one: lockstep strategies NAME")
 
@@ -97,12 +91,12 @@ def _tell_strategy(strategy: "Strategy", file: str) -> None:
     )
     write()
     rows = [(name, p.default, p.low, p.high, p.about) for name, p in strategy.params.items()]
-    write_table(("parameter", "default", "low", "high", "meaning"), rows, wraps="meaning")
+    write_table(("parameter", "default", "low", "high", "meaning"), rows, wraps=["meaning"])
     for name, values in facts["profiles"].items():
         write()
         write_pairs([(key, value) for key, value in values.items()], title=f"profile {name}")
     write()
-    write_table(("code", "reason"), list(facts["reasons"].items()), wraps="reason")
+    write_table(("code", "reason"), list(facts["reasons"].items()), wraps=["reason"])
 
 
 def features(name: Name = None, json: Json = False) -> None:
@@ -118,7 +112,7 @@ def features(name: Name = None, json: Json = False) -> None:
         write_json([_feature(feature) for feature in chosen])
     elif name is None:
         rows = [(f.name, f.unit, f.about) for f in chosen]
-        write_table(("feature", "unit", "meaning"), rows, wraps="meaning")
+        write_table(("feature", "unit", "meaning"), rows, wraps=["meaning"])
         write()
         write("Parameters and inputs of one: lockstep features NAME")
     else:

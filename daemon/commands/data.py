@@ -35,6 +35,9 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT")],
     timerange: Timerange = None,
     resample: Resample = None,
+    bars_only: Annotated[
+        bool, typer.Option("--bars-only", help="Leave out funding, marks and all else.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
     json: Json = False,
 ) -> None:
@@ -46,8 +49,11 @@ def convert(
     if target.exists() and not force:
         raise ConfigError(f"{target}: is there already: name another file, or add --force")
     history = _read(source, timerange, resample)
+    history = _bars_of(history) if bars_only else history
     try:
         export(history, target)
+    except DataError as error:
+        raise DataError(f"{source}: {error}; --bars-only leaves out all but the bars") from error
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror}") from error
     facts = {"path": str(target), "bars": len(history.bars), "digest": history.digest}
@@ -93,6 +99,12 @@ def _read(path: Path, timerange: str | None, resample: str | None) -> "History":
 
     history = read_history(path, resample)
     return crop(history, *parse_timerange(timerange)) if timerange else history
+
+
+def _bars_of(history: "History") -> "History":
+    from markets.history import assemble
+
+    return assemble([history.bars], history.interval_ms, history.quality)
 
 
 def _facts(path: Path, history: "History") -> dict[str, Any]:

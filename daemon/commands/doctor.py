@@ -53,7 +53,7 @@ def doctor(runs: Runs = None, json: Json = False) -> None:
         write_json({"ok": not failed, "checks": [asdict(finding) for finding in found]})
     else:
         rows = [(finding.check, finding.state, finding.detail) for finding in found]
-        write_table(("check", "state", "detail"), rows, wraps="detail")
+        write_table(("check", "state", "detail"), rows, wraps=["detail"])
     if failed:
         raise typer.Exit(1)
 

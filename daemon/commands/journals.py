@@ -45,7 +45,7 @@ def list_(journal: Url = None, json: Json = False) -> None:
         write_json(rows)
     elif rows:
         columns = ("run", "mode", "started", "events", "books")
-        write_table(columns, [[row[name] for name in columns] for row in rows], wraps="books")
+        write_table(columns, [[row[name] for name in columns] for row in rows], wraps=["books"])
     else:
         write("the journal holds no run yet: record one with 'lockstep replay --record'")
 

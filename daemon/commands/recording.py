@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import numpy as np
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from backtest.run import BookInfo, Run
 from core.errors import UnknownName
@@ -33,7 +33,7 @@ def record(run: Run, url: str, *, kept_ms: int, path: Path, result: dict[str, An
         write_run(
             engine, run, started_ms=started_ms, finished_ms=kept_ms, arrays=path, result=result
         )
-        return engine.url.render_as_string(hide_password=True)
+        return make_url(url).render_as_string(hide_password=True)
     finally:
         engine.dispose()
 

@@ -1,6 +1,7 @@
 """Running a plan: replay it, keep the run, write what was asked for, and tell the result."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from backtest.replay import evenly, replay
 from backtest.run import Run
 from daemon.commands.kept import keep
 from daemon.commands.setups import Plan, runs_folder
+from daemon.commands.shelf import warmup_bars
 from daemon.commands.summary import summarise, write_summary
 from daemon.console import making, write, write_json
 
@@ -28,6 +30,7 @@ def run_and_tell(plan: Plan, wishes: Wishes) -> None:
     run = run_plan(plan, wishes)
     folder = keep(run, runs_folder(plan.shelf.resolved))
     result = summarise(run, folder)
+    result["caveats"] = [*_never_warm(plan), *result["caveats"]]
     places = _written(run, wishes, folder)
     if wishes.json:
         write_json({**result, **places})
@@ -36,6 +39,15 @@ def run_and_tell(plan: Plan, wishes: Wishes) -> None:
     write()
     for name, place in {"kept": folder, **places}.items():
         write(f"{name}: {place}")
+
+
+def _never_warm(plan: Plan) -> Iterator[str]:
+    """Books that had fewer bars than their strategy needs before its first decision."""
+    for book in (entry.book for entry in plan.setup.books):
+        needed = warmup_bars(book.strategy, book.params)
+        bars = len(plan.histories[book.instrument].bars)
+        if bars < needed:
+            yield f"{book.name} never decided: it needs {needed:,} bars to begin, of {bars:,} here."
 
 
 def _written(run: Run, wishes: Wishes, folder: Path) -> dict[str, str]:

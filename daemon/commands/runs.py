@@ -39,7 +39,7 @@ def runs(runs: Runs = None, json: Json = False) -> None:
         write_json(rows)
     elif rows:
         columns = ("run", "kept (UTC)", "books", "code", "config")
-        write_table(columns, [_shown(row) for row in rows], wraps="books")
+        write_table(columns, [_shown(row) for row in rows], wraps=["books"])
     else:
         write(f"{folder}: no run yet; make one with 'lockstep demo' or 'lockstep replay'")
 
@@ -122,7 +122,8 @@ def _tell(a: "Run", b: "Run", found: "Difference") -> None:
     if found.causes:
         write()
         rows = [(key, _text(left), _text(right)) for key, left, right in found.causes]
-        write_table(("cause", "A", "B"), rows, wraps="cause", title="What they do not share")
+        columns = ("cause", "A", "B")
+        write_table(columns, rows, wraps=columns, title="What they do not share")
     if found.first:
         write()
         _tell_first(dict(found.first))

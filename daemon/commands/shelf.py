@@ -7,7 +7,7 @@ from pathlib import Path
 from config.layers import Resolved
 from config.settings import Stanza
 from core.errors import ConfigError, LockstepError, UnknownName
-from core.strategy import Strategy
+from core.strategy import Strategy, Use
 from daemon.plugins import Plugins, load_plugins
 from strategies.registry import all_strategies, find
 
@@ -43,6 +43,11 @@ class Shelf:
                 where = self.resolved.source("strategies", label, "params", name)
                 raise ConfigError(f"{where}: {error}") from error
             chosen[name] = value
+        try:
+            warmup_bars(strategy, chosen)
+        except ConfigError as error:
+            where = self.resolved.source("strategies", label, "params")
+            raise ConfigError(f"{where}: strategy {strategy.name}: {error}") from error
         return chosen
 
     def _profile(self, label: str, stanza: Stanza, strategy: Strategy) -> Mapping[str, float]:
@@ -55,6 +60,12 @@ class Shelf:
     def everything(self) -> dict[str, Strategy]:
         """All strategies by name."""
         return all_strategies(self.plugins.strategies)
+
+
+def warmup_bars(strategy: Strategy, params: Mapping[str, float]) -> int:
+    """Bars until it first decides; ConfigError for a parameter no feature can work with."""
+    sources = strategy.sources(strategy.values(params)).values()
+    return max((source.warmup() for source in sources if isinstance(source, Use)), default=1)
 
 
 def open_shelf(resolved: Resolved) -> Shelf:

@@ -20,11 +20,10 @@ def summarise(run: Run, path: Path | None = None) -> dict[str, Any]:
 def write_summary(run: Run, result: dict[str, Any]) -> None:
     """The figures, the books, and the caveats."""
     span = result["time_span"]
-    rate = (result["events_per_second"] or 0) / 1e6
     write(f"run {run.run_id}: {span['start'][:16]} to {span['end'][:16]}, {span['days']:.1f} days")
     write(
         f"{result['bars']:,} bars, {result['events']:,} events in {result['seconds']:.2f} s "
-        f"({rate:.1f} million a second)"
+        f"({result['events_per_second'] or 0:,.0f} a second)"
     )
     write()
     write_table(("", "", " ", "  "), _figures(result), header=False)
