@@ -91,7 +91,7 @@ def span(run: Run) -> tuple[int, int]:
         return 0, 0
     # the bars that open a run come close together: a look at its first events finds one
     first = np.flatnonzero(run.block["kind"][:EVENTS_BEFORE_BAR_MAX] == Kind.BAR)[:1]
-    return int(min(known[0], *run.block["ts_event"][first])), int(known[-1])
+    return int(min([known[0], *run.block["ts_event"][first]])), int(known[-1])
 
 
 def daily_equity(run: Run) -> Floats:

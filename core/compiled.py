@@ -116,19 +116,6 @@ class Row:
         self._record[name] = value
 
 
-class Rows:
-    """An array of records whose elements are rows."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, index: int) -> Row:
-        return Row(self._array[index])
-
-
 @lru_cache(maxsize=65_536)
 def _record_at(place: int, dtype: Any) -> Row:
     raw = (ctypes.c_char * dtype.itemsize).from_address(place)

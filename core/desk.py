@@ -141,7 +141,12 @@ def _free_row(state: Any) -> int:
 
 @compiled
 def _refuse(state: Any, b: int, rule: int) -> None:
-    intent = intent_of(state)
+    """Record a refusal, once for as long as the same intent meets the same rule at every bar."""
+    intent, position = intent_of(state), position_of(state, b)
+    if position.refused == rule and position.refused_target == intent.target:
+        return
+    position.refused = rule
+    position.refused_target = intent.target
     row = emit(state, Result.REFUSED, b)
     row.rule = rule
     row.quantity = intent.quantity
@@ -177,6 +182,7 @@ def _approve(state: Any, b: int, exit_code: int) -> None:
     order.quantity = intent.quantity
     order.limit = intent.limit
     order.reference = intent.price
+    position.refused = 0
     position.working += 1
     position.pending = to_lots(position.pending + intent.quantity, instrument.lot)
     position.order_ts = account.now

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.compiled import INTERPRETED, Rows, address_of, compile_error, plain_address
+from core.compiled import address_of, compile_error, plain_address
 from core.errors import LockstepError, MissingInput, StrategyError
 from core.instrument import Instrument
 from core.model import (
     ACCOUNT,
     BOOK,
     DESK,
+    EVENT,
     EXECUTION,
     INSTRUMENT,
     INTENT,
@@ -313,10 +314,17 @@ class Engine:
 
         The outcomes are a view that the next call overwrites.
         """
-        if INTERPRETED:
-            at = advance(Rows(self.state), Rows(block), at, Rows(track), OUTCOMES_PER_CALL)
-        else:
-            at = advance(self.state, block, at, track, OUTCOMES_PER_CALL)
+        assert block.dtype == EVENT and track.dtype == TRACK, "records of another layout"
+        assert block.flags.c_contiguous and track.flags.c_contiguous, "rows must lie end to end"
+        assert len(track) == len(block), "a row of track for every event"
+        at = advance(
+            self.state.ctypes.data,
+            block.ctypes.data,
+            len(block),
+            at,
+            track.ctypes.data,
+            OUTCOMES_PER_CALL,
+        )
         failed = int(self.arrays["account"][0]["failed"])
         if failed:
             raise self._error(failed)

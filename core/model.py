@@ -259,6 +259,9 @@ POSITION = np.dtype(
         ("trade_net_micros", type_int),
         ("trade_fees_micros", type_int),
         ("trade_regime", type_int),
+        # the last refusal told: (rule, target), rule 0 for none
+        ("refused", type_int),
+        ("refused_target", type_float),
         # the last decision told, and a running digest of all of them
         ("decision", type_int),
         ("decided", type_float),

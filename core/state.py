@@ -13,6 +13,7 @@ from core.model import (
     ACCOUNT,
     BOOK,
     DESK,
+    EVENT,
     EXECUTION,
     INSTRUMENT,
     INTENT,
@@ -21,6 +22,7 @@ from core.model import (
     ORDER,
     OUTCOME,
     POSITION,
+    TRACK,
 )
 
 
@@ -77,6 +79,9 @@ _intent = rows(INTENT)
 _legs = rows(LEGS)
 _execution = rows(EXECUTION)
 _outcome = rows(OUTCOME)
+_state = rows(STATE)
+_event = rows(EVENT)
+_track = rows(TRACK)
 
 POSITION_SIZE, BOOK_SIZE = POSITION.itemsize, BOOK.itemsize
 INSTRUMENT_SIZE, ORDER_SIZE = INSTRUMENT.itemsize, ORDER.itemsize
@@ -148,3 +153,19 @@ def outcome_of(state: Any, k: int) -> Any:
     return _outcome(state.outcomes, k)
 
 
+@inlined
+def state_from(place: int) -> Any:
+    """The STATE at an address."""
+    return _state(place, 0)
+
+
+@inlined
+def event_of(block: int, at: int) -> Any:
+    """The EVENT ``at`` of a block."""
+    return _event(block, at)
+
+
+@inlined
+def track_of(track: int, at: int) -> Any:
+    """The TRACK row ``at``."""
+    return _track(track, at)

@@ -47,11 +47,14 @@ from core.state import (
     POSITION_SIZE,
     account_of,
     book_of,
+    event_of,
     execution_of,
     instrument_of,
     node_of,
     order_of,
     position_of,
+    state_from,
+    track_of,
 )
 
 DAY_MS = 86_400_000
@@ -269,7 +272,9 @@ def _decide(state: Any, b: int, book: Any) -> None:
     if target * position.spent <= 0.0:
         position.spent = 0.0
     settled = target == position.target and position.wanted == position.quantity
-    if not settled:
+    if settled:
+        position.refused = 0
+    else:
         _act(state, b, target, confidence)
 
 
@@ -321,19 +326,19 @@ def _on_other(state: Any, event: Any) -> None:
 
 
 @compiled
-def advance(states: Any, block: Any, at: int, track: Any, room: int) -> int:
-    """Fold ``block[at:]``; answers where it stopped. Outcomes stand in ``states[0].outcomes``.
+def advance(state_at: int, block: int, length: int, at: int, track: int, room: int) -> int:
+    """Fold events ``at`` to ``length`` of the block at an address; answers where it stopped.
 
-    It stops early when fewer than a full event's rows of ``room`` are left, when a strategy failed,
-    and after an event that gave an outside venue something to do. ``track[k]`` is written for every
-    event folded.
+    Outcomes stand in ``state.outcomes``, ``state.written`` of them. It stops early when fewer than
+    a full event's rows of ``room`` are left, when a strategy failed, and after an event that gave
+    an outside venue something to do. A row at ``track`` is written for every event folded.
     """
-    state = states[0]
+    state = state_from(state_at)
     state.written = 0
     account = account_of(state)
     room -= ROWS_PER_EVENT_MAX * (state.books_n + 1)
-    while at < len(block) and state.written <= room:
-        event = block[at]
+    while at < length and state.written <= room:
+        event = event_of(block, at)
         account.seq += 1
         account.now = event.ts_known
         if account.now >= account.day_end_ts:
@@ -346,7 +351,7 @@ def advance(states: Any, block: Any, at: int, track: Any, room: int) -> int:
         else:
             _on_other(state, event)
         instrument = instrument_of(state, event.instrument)
-        row = track[at]
+        row = track_of(track, at)
         row.equity_micros = equity_micros(account)
         row.notional_micros = account.notional_micros
         row.regime = int(instrument.regime)

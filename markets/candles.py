@@ -27,7 +27,7 @@ from markets.history import (
 from markets.intervals import as_interval_ms, format_interval, parse_interval
 from markets.resample import resample
 from markets.sieve import Sieve
-from markets.tables import NO_TIME, Table, read_table
+from markets.tables import NO_TIME, Table, read_table, release_unused
 
 __all__ = [
     "format_interval",
@@ -67,9 +67,9 @@ def read_candles(path: str | Path, *, interval: int | str | None = None) -> Hist
     ``interval``: bar length wanted, as text or ms; coarser than the file's means resampling. A file
     of one row needs it. DataError when nothing usable is left.
     """
-    table = read_table(Path(path))
     wanted_ms = None if interval is None else as_interval_ms(interval)
-    history = parse_candles(table, wanted_ms)
+    history = parse_candles(read_table(Path(path)), wanted_ms)
+    release_unused()
     if wanted_ms is None or wanted_ms == history.interval_ms:
         return history
     try:

@@ -110,6 +110,11 @@ def read_table(path: Path) -> Table:
     )
 
 
+def release_unused() -> None:
+    """Give back what reading held; the pool would keep it for files that never come."""
+    pa.default_memory_pool().release_unused()
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file, unpacked when they are gzip whatever the name says."""
     try:

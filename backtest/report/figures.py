@@ -218,7 +218,7 @@ def _add_price(
         side="left",
         tickmode="auto",
         tickformat=TICKS,
-        **({"rangemode": "tozero"} if binary else {}),
+        **({"range": [-0.04, 1.04]} if binary else {}),
     )
     _add_bands(panels, bands, bars)
     _add_bars(panels, price, bars)

@@ -49,11 +49,9 @@ def convert(
     if target.exists() and not force:
         raise ConfigError(f"{target}: is there already: name another file, or add --force")
     history = _read(source, timerange, resample)
-    history = _bars_of(history) if bars_only else history
+    history = _bars_of(history) if bars_only else _on_closes(source, history)
     try:
         export(history, target)
-    except DataError as error:
-        raise DataError(f"{source}: {error}; --bars-only leaves out all but the bars") from error
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror}") from error
     facts = {"path": str(target), "bars": len(history.bars), "digest": history.digest}
@@ -105,6 +103,22 @@ def _bars_of(history: "History") -> "History":
     from markets.history import assemble
 
     return assemble([history.bars], history.interval_ms, history.quality)
+
+
+def _on_closes(path: Path, history: "History") -> "History":
+    """The history, if a plain file has a place for each of its events."""
+    import numpy as np
+
+    from core.errors import DataError
+
+    known = history.events["ts_known"]
+    strays = int((~np.isin(known, history.bars["ts_known"])).sum())
+    if strays:
+        raise DataError(
+            f"{path}: {strays:,} events beside the bars (funding, marks) fall on no bar's close, so "
+            "no row has a place for them: add --bars-only to leave them out"
+        )
+    return history
 
 
 def _facts(path: Path, history: "History") -> dict[str, Any]:

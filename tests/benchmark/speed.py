@@ -232,6 +232,8 @@ def processes(history: History) -> tuple[float, float, int]:
             str(Path(sys.executable).with_name("lockstep")),
             *("replay", "--strategy", "trend", "--data", str(path), "--json"),
             *("--runs", folder),
+            *("--set", f"account.equity={EQUITY}", "--set", f"sizing.value={NOTIONAL}"),
+            *("--set", "sizing.rule=notional"),
         ]
         theirs = [
             sys.executable,

@@ -79,11 +79,12 @@ def test_a_settlement_reveals_its_hourly_rate_at_the_same_stamp() -> None:
     assert events["funding_rate"][1] == pytest.approx(0.0001)
 
 
-def test_events_of_a_history_are_read_only_and_a_merged_block_is_not() -> None:
+def test_events_of_a_history_are_read_only_and_one_merged_alone_is_not_copied() -> None:
     history = bars_at([0])
     with pytest.raises(ValueError, match="read-only"):
         history.events["open"] = 1
-    merge([history])["open"] = 1
+    assert merge([history]) is history.events
+    merge([history, history])["open"] = 1
 
 
 def test_merging_numbers_the_instruments_and_orders_all_events() -> None:

@@ -182,6 +182,11 @@ def test_every_intent_leaves_a_risk_row_approved_or_refused() -> None:
     assert len(run.of(Result.APPROVED)) == 2
 
 
+def test_an_intent_refused_again_for_the_same_reason_is_one_row() -> None:
+    run = refusals(Limits(order_notional_max=999.0), [1, 1, 1, 0, 1, 1], [100.0] * 6)
+    assert run.refused == {"order_notional": 2}
+
+
 def test_a_daily_loss_leaves_only_reducing_until_the_next_utc_day() -> None:
     limits = Limits(daily_loss=0.05, daily_loss_soft=0.0, drawdown=0.0, drawdown_soft=0.0)
     minutes = 24 * 60
@@ -203,7 +208,7 @@ def test_a_drawdown_halts_until_an_operator_resumes() -> None:
     run = refusals(limits, [1.0, 1.0, 0.0] + [1.0] * 9, closes, extra=[resume])
     assert run.of(Result.MODE)["reason"].tolist() == [Mode.HALTED, Mode.ACTIVE]
     assert [round(q) for q in run.of(Result.FILL)["quantity"]] == [10, -10, 10]
-    assert run.refused == {"halted": 4}
+    assert run.refused == {"halted": 1}
 
 
 def command(word: Command, minute: int, book: int = 0) -> Any:
