@@ -48,7 +48,7 @@ class BookSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Everything that decides the result of a run besides its events: what the config hash covers."""
+    """Everything that decides a run besides its events: what the config hash covers."""
 
     instruments: tuple[Instrument, ...]
     books: tuple[BookSetup, ...]

@@ -22,7 +22,7 @@ Progress = Callable[[int], None]
 
 
 class Tape:
-    """Feed of a known block of events, cut into blocks (one whole block when not told otherwise)."""
+    """Feed of a known block of events, cut where told (nowhere by default)."""
 
     def __init__(self, block: Records, cuts: Iterable[int] | None = None) -> None:
         self._block = block

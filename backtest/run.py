@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The causes of a run: code, configuration, data. ``seed`` is that of generated data, if any."""
+    """The causes of a run: code, configuration, data; ``seed`` is that of generated data."""
 
     code: str
     config: str
@@ -195,7 +195,9 @@ def load(folder: Path, run_id: str) -> Run:
             costs_on=rest["costs_on"],
         )
     if run.decisions_hash != rest["decisions_hash"]:
-        raise DataError(f"{path}: the arrays do not match the manifest's decisions_hash: run it again")
+        raise DataError(
+            f"{path}: the arrays do not match the manifest's decisions_hash: run it again"
+        )
     return run
 
 

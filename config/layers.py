@@ -160,8 +160,10 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise SettingsError(_explain(first, sources)) from error
+        found = error.errors(include_url=False)
+        # a misspelt key is why another one is missing, so it is the one to tell
+        unknown = (fault for fault in found if fault["type"] == "extra_forbidden")
+        raise SettingsError(_explain(next(unknown, found[0]), sources)) from error
     return Resolved(settings, sources)
 
 

@@ -54,8 +54,12 @@ Floats = NDArray[np.float64]
 
 config.reload_config()  # in case somebody imported numba before us
 
-INTERPRETED = bool(config.DISABLE_JIT)
+INTERPRETED = bool(getattr(config, "DISABLE_JIT", False))
 """True under ``NUMBA_DISABLE_JIT=1``: every address names a Python function."""
+
+
+# numba's own overloads know neither `_nrt` nor `forceinline`
+_njit: Any = numba.njit
 
 
 def compiled(function: Function) -> Function:
@@ -64,12 +68,12 @@ def compiled(function: Function) -> Function:
     Without numba's reference counting, whose atomics cost more than the step itself: compiled code
     allocates nothing, and the engine keeps every array alive.
     """
-    return cast("Function", numba.njit(cache=True, error_model="numpy", _nrt=False)(function))
+    return cast("Function", _njit(cache=True, error_model="numpy", _nrt=False)(function))
 
 
 def inlined(function: Function) -> Function:
-    """``compiled``, and always inlined: for what runs on every event and is called from one place."""
-    made = numba.njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    """``compiled``, and always inlined: for what runs on every event, in few places."""
+    made = _njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)
     return cast("Function", made)
 
 
@@ -162,7 +166,7 @@ def _compile(function: Any, arguments: str, result: str, layout: tuple[Any, ...]
         numba.from_dtype(dtype) if letter == "R" else _VALUE[letter]
         for letter, dtype in zip(arguments, layout, strict=True)
     )
-    wrap = numba.njit(_RESULT[result](*kinds), cache=True, error_model="numpy", _nrt=False)
+    wrap = _njit(_RESULT[result](*kinds), cache=True, error_model="numpy", _nrt=False)
     dispatcher = wrap(getattr(function, "py_func", function))
     made = dispatcher.overloads[kinds]
     return made.library.get_pointer_to_function(made.fndesc.llvm_func_name), dispatcher
@@ -271,27 +275,27 @@ else:
     _I = types.int64
 
     @intrinsic
-    def call_feature(_typing, callee, market, value, memory, params):  # type: ignore[no-untyped-def,misc]
+    def call_feature(_typing, callee, market, value, memory, params):  # type: ignore[no-untyped-def]
         return types.float64(_I, _I, types.float64, _I, _I), _call("RfFR", "f")
 
     @intrinsic
-    def call_decide(_typing, callee, features, position, params):  # type: ignore[no-untyped-def,misc]
+    def call_decide(_typing, callee, features, position, params):  # type: ignore[no-untyped-def]
         return _DECISION(_I, _I, _I, _I), _call("RRR", "d")
 
     @intrinsic
-    def call_value(_typing, callee, a, b, c, d):  # type: ignore[no-untyped-def,misc]
+    def call_value(_typing, callee, a, b, c, d):  # type: ignore[no-untyped-def]
         return types.float64(_I, _I, _I, _I, _I), _call("RRRR", "f")
 
     @intrinsic
-    def call_code(_typing, callee, a, b, c, d):  # type: ignore[no-untyped-def,misc]
+    def call_code(_typing, callee, a, b, c, d):  # type: ignore[no-untyped-def]
         return _I(_I, _I, _I, _I, _I), _call("RRRR", "i")
 
     @intrinsic
-    def call_watch(_typing, callee, a, b):  # type: ignore[no-untyped-def,misc]
+    def call_watch(_typing, callee, a, b):  # type: ignore[no-untyped-def]
         return _I(_I, _I, _I), _call("RR", "i")
 
     @intrinsic
-    def call_plain(_typing, callee):  # type: ignore[no-untyped-def,misc]
+    def call_plain(_typing, callee):  # type: ignore[no-untyped-def]
         return types.void(_I), _call_back
 
     def rows(dtype: Any) -> Any:
@@ -299,7 +303,7 @@ else:
         record, size = numba.from_dtype(dtype), dtype.itemsize
 
         @intrinsic
-        def read(_typing, base, index):  # type: ignore[no-untyped-def,misc]
+        def read(_typing, base, index):  # type: ignore[no-untyped-def]
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 offset = builder.mul(args[1], ir.IntType(64)(size))
                 kind = context.get_value_type(signature.return_type)
@@ -316,15 +320,15 @@ else:
         return types.CPointer(element)(_I), codegen
 
     @intrinsic
-    def floats(_typing, base):  # type: ignore[no-untyped-def,misc]
+    def floats(_typing, base):  # type: ignore[no-untyped-def]
         return _pointer(types.float64)
 
     @intrinsic
-    def ints(_typing, base):  # type: ignore[no-untyped-def,misc]
+    def ints(_typing, base):  # type: ignore[no-untyped-def]
         return _pointer(types.int64)
 
     @intrinsic
-    def bits(_typing, value):  # type: ignore[no-untyped-def,misc]
+    def bits(_typing, value):  # type: ignore[no-untyped-def]
         def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             return builder.bitcast(args[0], ir.IntType(64))
 

@@ -173,7 +173,9 @@ class Engine:
         books = _array(len(self.books), BOOK)
         inputs: list[int] = []
         features = 0
-        clusters = {name: k for k, name in enumerate({i.cluster or i.name: 0 for i in self.instruments})}
+        clusters = {
+            name: k for k, name in enumerate({i.cluster or i.name: 0 for i in self.instruments})
+        }
         for i, instrument in enumerate(self.instruments):
             row = instruments[i]
             for name in INSTRUMENT.names or ():
@@ -314,9 +316,10 @@ class Engine:
 
         The outcomes are a view that the next call overwrites.
         """
-        assert block.dtype == EVENT and track.dtype == TRACK, "records of another layout"
-        assert block.flags.c_contiguous and track.flags.c_contiguous, "rows must lie end to end"
-        assert len(track) == len(block), "a row of track for every event"
+        for array, layout in ((block, EVENT), (track, TRACK)):
+            assert array.dtype == layout, "records of another layout"
+            assert array.flags.c_contiguous, "rows must lie end to end"
+            assert len(array) == len(block), "a row of track for every event"
         at = advance(
             self.state.ctypes.data,
             block.ctypes.data,
@@ -347,7 +350,9 @@ class Engine:
 
     def _error(self, failed: int) -> LockstepError:
         if failed == FAILED_UNKNOWN_ORDER:
-            return LockstepError("a venue reported a fill of an order we never sent: reconcile first")
+            return LockstepError(
+                "a venue reported a fill of an order we never sent: reconcile first"
+            )
         book = self.books[failed - 1]
         when = np.datetime64(int(self.arrays["account"][0]["now"]), "ms")
         where = f"strategy {book.strategy.name} on {book.instrument} at {when}"
@@ -380,4 +385,4 @@ def _bytes(array: Any) -> memoryview:
 
 
 def _tuple_type(name: str, fields: Any) -> Any:
-    return namedtuple(name, list(fields))  # type: ignore[misc]
+    return namedtuple(name, list(fields))

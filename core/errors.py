@@ -1,4 +1,4 @@
-"""Every error the product raises on purpose, in one tree, so that a caller can be as narrow as it likes.
+"""Every error the product raises on purpose, in one tree: a caller can be as narrow as it likes.
 
     LockstepError
     ├── ConfigError          a setting, flag or key is wrong                       exit code 2

@@ -16,7 +16,7 @@ class Instrument:
     ``slippage_bps``, then ``impact`` bar ranges times the square root of its share of the volume.
     ``participation`` caps a fill at that share of the bar's volume. ``leverage`` sets the isolated
     margin of a perpetual, ``maintenance`` the ratio at which it is liquidated. ``cluster`` names
-    the event whose instruments lose together, ``expires_ts`` (unix ms, 0 for never) when it is due to
+    the event whose instruments lose together, ``expires_ts`` (unix ms, 0: never) when it is due to
     resolve. An ``external`` instrument's orders go to an outside venue, which answers with FILL
     events; all others fill in the simulated venue.
     """

@@ -1,4 +1,4 @@
-"""The nouns as NumPy record types: one memory layout that Python and compiled code both read by name.
+"""The nouns as NumPy record types: one memory layout, read by name in Python and compiled code.
 
 Times are unix milliseconds, UTC. Money is an integer number of *micros* (millionths of the quote
 currency), so sums are exact and do not depend on their order. Prices, quantities and rates are
@@ -117,9 +117,7 @@ def _union(itemsize: int, **parts: list[tuple[str, str, int]]) -> np.dtype[Any]:
     """A record type whose payloads overlap, as in a C union."""
     fields = [field for part in parts.values() for field in part]
     names, formats, offsets = zip(*fields, strict=True)
-    return np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}  # type: ignore[call-overload]
-    )
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize})
 
 
 def _payload(*names: str) -> list[tuple[str, str, int]]:
@@ -325,7 +323,7 @@ ORDER = np.dtype(
         ("reference", type_float),
     ]
 )
-"""A working order; ``quantity`` is what is left of it, ``reference`` the price it was decided at."""
+"""A working order; ``quantity`` is what is left, ``reference`` the price it was decided at."""
 
 INTENT = np.dtype(
     [

@@ -1,4 +1,4 @@
-"""What the loop needs of the outside: whoever answers to these may feed it, record it or trade it."""
+"""What the loop needs of the outside: whoever answers to these may feed, record or trade it."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What an author writes: features as small accumulators, a strategy as one function and its terms."""
+"""What an author writes: a feature as a small accumulator, a strategy as one function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -10,7 +10,6 @@ from typer.core import TyperGroup
 from core.errors import LockstepError
 from daemon.commands import catalogue, data, demo, doctor, journals, replay, runs, settings
 
-INTERRUPTED = 130
 USAGE = 2
 ALIASES = {"backtest": "replay"}
 HELP = "A trading daemon with one loop for live, paper and replay."
@@ -53,6 +52,9 @@ class Commands(TyperGroup):
             return _tell(error, str(error), error.exit_code, debug=debug)
         except typer.TyperException as error:
             return _tell(error, _usage(error), USAGE, debug=debug)
+        except OSError as error:
+            text = f"{error.filename or 'the system'}: {error.strerror or error}"
+            return _tell(error, text, LockstepError.exit_code, debug=debug)
         return code if isinstance(code, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""The gate: an ordered list of pre-trade checks that fail closed. Only what passes becomes an order.
+"""The gate: an ordered list of pre-trade checks that fail closed; what passes becomes an order.
 
 A rule answers True when the intent may pass. NaN never passes: each is written as the condition
 that must hold. Exits (reduce-only intents) meet only the first rules, for they make the desk safer.

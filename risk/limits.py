@@ -1,4 +1,4 @@
-"""Limits and sizing terms, as one record a book. Zero means that a limit is off; few are by default."""
+"""Limits and sizing terms, as one record a book. Zero means that a limit is off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -91,7 +91,9 @@ SIZING = _layout(Sizing, "daily_loss_soft", "drawdown_soft")
 
 def limits_records(rows: Sequence[Limits]) -> Records:
     """One record a row."""
-    return np.array([tuple(getattr(row, name) for name in LIMITS.names or ()) for row in rows], LIMITS)
+    return np.array(
+        [tuple(getattr(row, name) for name in LIMITS.names or ()) for row in rows], LIMITS
+    )
 
 
 def sizing_records(rows: Sequence[tuple[Sizing, Limits]]) -> Records:

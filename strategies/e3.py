@@ -51,7 +51,8 @@ ASKS_HEAVY = Reason.ASKS_HEAVY.value
 HOLDING = Reason.HOLDING.value
 
 
-def decide(f: Any, position: PositionView, p: Any) -> Decision:
+# One function, because plain Python and compiled code must run the same one.
+def decide(f: Any, position: PositionView, p: Any) -> Decision:  # noqa: C901, PLR0912
     """Enter when no filter vetoes; hold until the bracket closes it or the other side triggers."""
     side, reason = 0.0, 0
     if f.premium > p.premium and f.funding_rate > 0.0:

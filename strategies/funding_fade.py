@@ -1,4 +1,4 @@
-"""Funding and premium skew fade: take the side that is paid when both say the crowd leans one way."""
+"""Funding and premium skew fade: take the side that is paid when the crowd leans one way."""
 
 from enum import IntEnum
 from typing import Any

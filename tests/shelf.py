@@ -18,6 +18,7 @@ from risk.limits import Limits, Sizing, SizingRule
 from strategies.e3 import E3
 from strategies.funding_fade import FUNDING_FADE
 from strategies.probability import PROBABILITY
+from strategies.seed_rules import SEED_RULES
 from strategies.trend import TREND
 
 LIMITS = Limits(cooldown_ms=120_000, gross_notional_max=40_000.0, quote_age_ms_max=600_000.0)
@@ -37,6 +38,11 @@ SHELF: dict[str, tuple[Strategy, dict[str, float], Sizing]] = {
         FUNDING_FADE,
         {"funding": 1e-6, "premium": 1e-4, "funding_exit": 0.0, "premium_exit": 2e-5},
         Sizing(rule=SizingRule.NOTIONAL, value=1_000.0),
+    ),
+    "seed_rules": (
+        SEED_RULES,
+        {"take_profit": 0.01, "stop_loss": 0.004, "max_drawdown": 0.003},
+        Sizing(rule=SizingRule.EQUITY, value=0.3),
     ),
     "probability": (
         PROBABILITY,
@@ -82,7 +88,11 @@ def shelf_setup(name: str, *, plain: bool = False) -> Setup:
 
 
 def shelf_run(
-    name: str, bars: int, *, plain: bool = False, cuts: Sequence[int] | range | None = None,
+    name: str,
+    bars: int,
+    *,
+    plain: bool = False,
+    cuts: Sequence[int] | range | None = None,
     **more: Any,
 ) -> Run:
     """Replay one strategy of the shelf over its world."""

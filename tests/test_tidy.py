@@ -23,11 +23,13 @@ CLOCK = ("daemon/clock.py",)
 # The engine keeps what an author's Python raises, because it cannot cross compiled code.
 CATCH_ALL = ("daemon/supervisor.py", "core/engine.py")
 
+CHANCE = ("backtest/", "research/", "markets/synthetic.py")
+
 # What not to write, what to write instead, and where it may stand all the same.
 BANS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"\bdatetime\.(now|utcnow)\(", "take the time from an event or the daemon's clock", CLOCK),
     (r"\btime\.time(_ns)?\(", "take the time from an event or the daemon's clock", CLOCK),
-    (r"\b(np|numpy)\.random\b", "chance comes in from outside", ("backtest/", "research/")),
+    (r"\b(np|numpy)\.random\b", "chance comes in from outside", CHANCE),
     (r"\bexcept\b.*\b(Base)?Exception\b", "name what you expect", CATCH_ALL),
     (r"\bexcept\s*:", "name what you expect", ()),
     (r"(?<![\w.])print\(", "return it, or log it", ("daemon/",)),

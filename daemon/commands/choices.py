@@ -97,7 +97,7 @@ def _refuse_strangers(environment: Layer, stanzas: Sequence[str]) -> None:
 
 def _flag_pairs(choices: Choices, profiled: Sequence[str]) -> list[tuple[Key, Any, str]]:
     """Keys that flags set; ``profiled`` are the instruments the profile has data of."""
-    data = _data(choices)
+    data = _chosen(choices, _data(choices), profiled)
     resampled = dict.fromkeys([*profiled, *(name for name, _ in data)]) if choices.resample else ()
     return [
         *(
@@ -139,6 +139,17 @@ def _data(choices: Choices) -> list[tuple[str, str]]:
             f"--data: two files for instrument '{twice[0]}': name them, as in --data NAME=FILE"
         )
     return named
+
+
+def _chosen(
+    choices: Choices, data: list[tuple[str, str]], profiled: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The data of the instruments that ``--instrument`` names, all when it names none."""
+    known = [*profiled, *(name for name, _ in data)]
+    for name in choices.instruments:
+        if name not in known:
+            raise ConfigError(f"--instrument {name}: no data for it: {suggest(name, known)}")
+    return [pair for pair in data if not choices.instruments or pair[0] in choices.instruments]
 
 
 def _named(text: str) -> tuple[str, str]:

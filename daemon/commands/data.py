@@ -115,8 +115,8 @@ def _on_closes(path: Path, history: "History") -> "History":
     strays = int((~np.isin(known, history.bars["ts_known"])).sum())
     if strays:
         raise DataError(
-            f"{path}: {strays:,} events beside the bars (funding, marks) fall on no bar's close, so "
-            "no row has a place for them: add --bars-only to leave them out"
+            f"{path}: {strays:,} events beside the bars (funding, marks) fall on no bar's close: "
+            "no row has a place for them, add --bars-only to leave them out"
         )
     return history
 

@@ -23,7 +23,8 @@ def narrow(profile: Layer, strategies: Sequence[str], instruments: Sequence[str]
         stanzas = {name: stanza for name, stanza in stanzas.items() if stanza is not None}
     if "strategies" in values:
         values["strategies"] = stanzas
-    used = _used(stanzas, instruments) if strategies or instruments else None
+    added = any(name not in stanzas for name in strategies)
+    used = _used(stanzas, instruments, added=added) if strategies or instruments else None
     for table in ("data", "instruments"):
         if used is not None and table in values:
             kept = {name: v for name, v in _tables(values, table).items() if name in used}
@@ -45,9 +46,9 @@ def _keep(stanza: Any, instruments: Collection[str]) -> Any:
     return {**stanza, "instruments": kept} if kept else None
 
 
-def _used(stanzas: Tables, instruments: Sequence[str]) -> set[str] | None:
-    """Instruments the stanzas still trade, None for all there are."""
+def _used(stanzas: Tables, instruments: Sequence[str], *, added: bool) -> set[str] | None:
+    """Instruments still traded, None for all there are; a strategy a flag added trades any."""
     listed = [s.get("instruments") if isinstance(s, dict) else None for s in stanzas.values()]
-    if all(listed):
+    if all(listed) and not added:
         return {name for names in listed for name in names or ()}
     return set(instruments) or None

@@ -11,6 +11,9 @@ from core.strategy import Strategy, Use
 from daemon.plugins import Plugins, load_plugins
 from strategies.registry import all_strategies, find
 
+WARMUP_BARS_MAX = 10_000_000
+"""Nineteen years of one-minute bars: a window beyond them is a slip of the keyboard."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -65,7 +68,10 @@ class Shelf:
 def warmup_bars(strategy: Strategy, params: Mapping[str, float]) -> int:
     """Bars until it first decides; ConfigError for a parameter no feature can work with."""
     sources = strategy.sources(strategy.values(params)).values()
-    return max((source.warmup() for source in sources if isinstance(source, Use)), default=1)
+    needed = max((source.warmup() for source in sources if isinstance(source, Use)), default=1)
+    if needed > WARMUP_BARS_MAX:
+        raise ConfigError(f"it would need {needed:,} bars to begin, at most {WARMUP_BARS_MAX:,}")
+    return needed
 
 
 def open_shelf(resolved: Resolved) -> Shelf:

@@ -26,6 +26,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from worlds import bar_history  # noqa: E402
+
 from backtest.assemble import BookSetup, Setup, assemble  # noqa: E402
 from backtest.replay import replay  # noqa: E402
 from core.compiled import compiled  # noqa: E402
@@ -36,7 +38,6 @@ from markets.export import write  # noqa: E402
 from markets.history import History  # noqa: E402
 from risk.limits import Limits, Sizing, SizingRule  # noqa: E402
 from strategies.trend import TREND  # noqa: E402
-from worlds import bar_history  # noqa: E402
 
 BARS = 525_600
 ROUNDS = 5
@@ -281,7 +282,9 @@ def table(figures: dict[str, float]) -> list[tuple[str, str, str]]:
         ("  against backtesting.py", f"{figures['backtesting_py'] / loop:.0f}x", ">= 100x"),
     ]
     if "vectorbt" in figures:
-        rows.append(("  against vectorbt from_orders", f"{figures['vectorbt'] / loop:.1f}x", ">= 3x"))
+        rows.append(
+            ("  against vectorbt from_orders", f"{figures['vectorbt'] / loop:.1f}x", ">= 3x")
+        )
     share = loop / figures["loop_two_by_two"]
     plain = figures["backtesting_py"] / figures["loop_plain"]
     rows += [

@@ -63,7 +63,10 @@ def test_later_layers_override_earlier_ones_and_each_value_knows_its_source(tmp_
         ("[account]\nequity = 'much'", "account.equity: Input should be a valid number"),
         ("[account]\nequity = 0", "account.equity: Input should be greater than 0, got 0"),
         ("[account]\nequity = nan", "account.equity: Input should be a finite number, got nan"),
-        ("[strategies.a]\nstyle = 'market'", "strategies.a.style: Input should be 'ioc' or 'limit'"),
+        (
+            "[strategies.a]\nstyle = 'market'",
+            "strategies.a.style: Input should be 'ioc' or 'limit'",
+        ),
         ("[sizing]\nvalue = [1]", "sizing.value: must be a number, a text, true or false"),
         ("account = 3", "account: Input should be a valid dictionary"),
         ("[account", "Expected ']'"),
@@ -135,7 +138,7 @@ def test_every_profile_that_ships_is_read_and_another_is_suggested() -> None:
     assert {"demo", "trend", "e3-strict"} <= set(profiles())
     for name, path in profiles().items():
         assert resolve([read_toml(profile_path(name))]).settings.strategies, path
-    with pytest.raises(SettingsError, match="unknown profile 'tren': did you mean 'trend'?"):
+    with pytest.raises(SettingsError, match=r"unknown profile 'tren': did you mean 'trend'\?"):
         profile_path("tren")
 
 

@@ -1,4 +1,4 @@
-"""The engine and the loop: wiring, failures with one clear line, outside venues, shared indicators."""
+"""The engine and the loop: wiring, failures of one clear line, outside venues."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace as changed
@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
 
 from backtest.assemble import BookSetup, Setup, assemble
 from backtest.replay import MemoryJournal
@@ -18,7 +19,6 @@ from core.model import EVENT, Kind, Records, Result
 from core.strategy import Strategy
 from strategies.e3 import E3
 from strategies.trend import TREND
-from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
 
 
 def test_a_strategy_that_needs_what_the_data_lacks_is_refused_by_name() -> None:
@@ -107,7 +107,10 @@ def test_two_books_share_an_indicator_and_do_not_share_a_position() -> None:
     # the regime, and averages over 20, 50 and 100
     assert len(engine.arrays["nodes"]) == 4
     run = play(walk(3_000), setup)
-    held = {book: run.of(Result.FILL)["quantity"][run.of(Result.FILL)["book"] == book] for book in (0, 1)}
+    held = {
+        book: run.of(Result.FILL)["quantity"][run.of(Result.FILL)["book"] == book]
+        for book in (0, 1)
+    }
     assert len(held[0]) > len(held[1]) > 0
 
 

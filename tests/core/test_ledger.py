@@ -105,7 +105,7 @@ def test_a_partial_close_releases_its_share_of_the_cost() -> None:
     )
 
 
-@given(lots=st.integers(-10**9, 10**9), others=st.integers(-10**9, 10**9))
+@given(lots=st.integers(-(10**9), 10**9), others=st.integers(-(10**9), 10**9))
 def test_equal_lots_are_equal_floats(lots: int, others: int) -> None:
     near = plain(to_lots)(lots * LOT + others * LOT, LOT)
     assert near == (lots + others) * LOT

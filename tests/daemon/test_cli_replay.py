@@ -53,15 +53,20 @@ def test_several_strategies_and_instruments_run_in_one_account(shop: Path) -> No
     )
     manifest = json.loads(Path(result.json["path"], "manifest.json").read_text())
     books = {book["name"]: book["params"] for book in manifest["books"]}
-    assert set(books) == {
-        *("trend@A", "trend@BTC-PERP", "funding_fade@A", "funding_fade@BTC-PERP")
-    }
+    assert set(books) == {*("trend@A", "trend@BTC-PERP", "funding_fade@A", "funding_fade@BTC-PERP")}
     assert books["trend@A"]["fast"] == 10
     assert books["funding_fade@BTC-PERP"]["take_profit"] == 0
 
 
 def test_a_bare_parameter_of_two_strategies_is_ambiguous(shop: Path) -> None:
-    words = ("--strategy", "trend", "--strategy", "funding_fade", "--data", shop / "SOL-PERP.feather")
+    words = (
+        "--strategy",
+        "trend",
+        "--strategy",
+        "funding_fade",
+        "--data",
+        shop / "SOL-PERP.feather",
+    )
     line = refuse(2, "replay", *words, "--set", "stop_loss=0")
     assert "trend, funding_fade has 'stop_loss': write --set trend.stop_loss=VALUE" in line
 
@@ -93,7 +98,11 @@ def test_a_timerange_and_a_longer_bar_leave_fewer_bars(shop: Path) -> None:
         (2, ["--strategy", "trend"], "--strategy trend is given twice"),
         (2, ["--block", "0"], "Invalid value for '--block'"),
         (2, ["--bogus"], "No such option: --bogus"),
-        (2, ["--instrument", "A", "--instrument", "B"], "no data for instrument 'A'"),
+        (
+            2,
+            ["--instrument", "A", "--instrument", "B"],
+            "--instrument A: no data for it: known: SOL-PERP",
+        ),
         (2, ["--data", "elsewhere/SOL-PERP.feather"], "two files for instrument 'SOL-PERP'"),
         (2, ["--rules", "none.json"], "none.json: cannot be read"),
         (1, ["--runs", "/proc/none"], "/proc/none: cannot keep the run"),
@@ -238,3 +247,34 @@ def test_every_command_has_short_help_with_an_example_and_json(command: list[str
     assert f"Example: lockstep {' '.join(command)}" in told
     assert "--json" in told
     assert max(len(line) for line in told.splitlines()) <= 80
+
+
+def test_an_interrupt_and_an_error_of_the_system_end_with_their_codes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(_text: str) -> None:
+        raise KeyboardInterrupt
+
+    def refuse_to_read(_text: str) -> None:
+        raise PermissionError(13, "Permission denied", "/secret")
+
+    monkeypatch.setattr("daemon.commands.names.parse_timerange", interrupt)
+    assert call("replay", "--timerange", "x").code == 130
+    monkeypatch.setattr("daemon.commands.names.parse_timerange", refuse_to_read)
+    assert refuse(1, "replay", "--timerange", "x") == "/secret: Permission denied"
+
+
+def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_text: str) -> None:
+        raise AssertionError("impossible")
+
+    monkeypatch.setattr("daemon.commands.names.parse_timerange", fail)
+    with pytest.raises(AssertionError, match="impossible"):
+        call("replay", "--timerange", "x")
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    slow = ("matplotlib", "numba", "numpy", "plotly", "pyarrow", "pydantic", "rich", "sqlalchemy")
+    code = f"import sys, daemon.main; print([name for name in {slow!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -44,9 +44,7 @@ def test_a_limit_is_rounded_against_the_trader(
     quantity: float, crossing: bool, expected: float
 ) -> None:
     instrument = row(INSTRUMENT, price=100.0, tick=0.5)
-    assert limit_price(instrument, quantity, 0.0101 if crossing else 0.0099, crossing) == (
-        expected
-    )
+    assert limit_price(instrument, quantity, 0.0101 if crossing else 0.0099, crossing) == (expected)
 
 
 def test_the_offset_of_a_binary_is_in_price() -> None:

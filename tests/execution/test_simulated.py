@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from core.model import ExitReason, Result
-from core.instrument import Instrument, binary
-from execution.simulated import liquidation_price
 from worlds import FREE, MINUTE, SCRIPT, START, make_events, one_book, play, scripted
-from core.model import Kind, OrderStyle
 
+from core.instrument import Instrument, binary
+from core.model import ExitReason, Kind, OrderStyle, Result
+from execution.simulated import liquidation_price
 
 ANY_PRICE = {"offset": 9.0}
 
@@ -26,7 +24,9 @@ def exits(run: Any) -> list[str]:
 
 
 def test_an_order_fills_at_the_open_of_the_next_bar_never_on_its_own() -> None:
-    run = play(scripted([1, 1, 0, 0], [10, 20, 30, 40], [11, 21, 31, 41]), one_book(SCRIPT, book=ANY_PRICE))
+    run = play(
+        scripted([1, 1, 0, 0], [10, 20, 30, 40], [11, 21, 31, 41]), one_book(SCRIPT, book=ANY_PRICE)
+    )
     assert fills(run) == [(1.0, 20.0), (-1.0, 40.0)]
     opened, closed = run.of(Result.FILL)["ts"]
     assert (opened, closed) == (START + 2 * MINUTE, START + 4 * MINUTE)
@@ -159,14 +159,17 @@ def test_funding_is_paid_at_its_stamp_on_what_is_held_then() -> None:
     run = play(history, one_book(SCRIPT))
     assert run.of(Result.FUNDING)["amount_micros"].tolist() == [1_000_000]
     short = scripted([-1, -1, 0, 0, 0], [100] * 5, [100] * 5, extra=[funding])
-    assert play(short, one_book(SCRIPT)).of(Result.FUNDING)["amount_micros"].tolist() == [-1_000_000]
+    assert play(short, one_book(SCRIPT)).of(Result.FUNDING)["amount_micros"].tolist() == [
+        -1_000_000
+    ]
 
 
 def settled(value: float, target: float) -> Any:
+    from worlds import NO_LIMITS
+
     from backtest.assemble import BookSetup, Setup
     from core.engine import Book
     from risk.limits import Sizing, SizingRule
-    from worlds import NO_LIMITS
 
     end = make_events(Kind.RESOLUTION, [START + 4 * MINUTE], value=[value])
     history = scripted([target] * 3, [0.4] * 3, [0.4] * 3, extra=[end])

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from worlds import MINUTE, SCRIPT, START, make_events, one_book, play, scripted
 
 from core.model import DESK, INSTRUMENT, INTENT, Command, InstrumentKind, Kind, Mode, Result
 from risk.gate import Rule, review
 from risk.limits import LIMITS, Limits, Sizing, SizingRule, limits_records
-from worlds import MINUTE, SCRIPT, START, make_events, one_book, play, scripted
 
 NAN, INF = float("nan"), float("inf")
 
@@ -144,7 +144,6 @@ def test_the_rule_refuses(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.name)
 def test_the_rule_lets_the_next_best_pass(rule: Rule) -> None:
     assert ask(CASES[rule][1]) == Rule.NONE
-
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from backtesting import Backtest, Strategy
 from backtesting.test import EURUSD
+from worlds import bar_history, one_book, play
 
 from backtest.run import Run
 from core.model import Kind, Result
 from markets.candles import read_candles
 from markets.history import History
 from strategies.trend import TREND
-from worlds import bar_history, one_book, play
 
 FAST, SLOW = 20, 50
 HUGE = 1e9
