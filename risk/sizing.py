@@ -78,7 +78,7 @@ def _full_stake(intent: Any, instrument: Any, desk: Any, sizing: Any) -> float:
 
 @compiled
 def size(intent: Any, instrument: Any, desk: Any, sizing: Any) -> float:
-    """Signed quantity for ``intent.target`` in whole lots towards zero, 0 where an input is missing.
+    """Signed quantity for ``intent.target``, whole lots towards zero; 0 where an input is missing.
 
     QUANTITY is taken as it is; every other rule is capped at ``cap`` of equity and halved beyond a
     soft loss limit.

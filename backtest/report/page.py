@@ -244,17 +244,24 @@ def _settings(run: Run) -> list[str]:
     traded = tables.terms(
         [(i["name"], {k: v for k, v in i.items() if k != "name"}) for i in instruments]
     )
+    capped = _shown_of(len(run.books), "books") + _shown_of(len(run.instruments), "instruments")
     return [
         section(
             "parameters",
             "Parameters",
-            tables.parameters(run),
+            tables.parameters(run.books[:COLUMNS_MAX]),
             folded("sizing", sizing),
             folded("orders", orders),
             folded("limits (0: off)", tables.terms(limits)),
             folded("terms of the instruments", traded),
+            about=_shown_of(len(run.books), "books")
+            + _shown_of(len(run.instruments), "instruments"),
         )
     ]
+
+
+def _shown_of(count: int, noun: str) -> str:
+    return f"The first {COLUMNS_MAX} of {count:,} {noun}. " if count > COLUMNS_MAX else ""
 
 
 def _data(run: Run) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from backtest.breakdown import Breakdown, Row
 from backtest.report import texts
 from backtest.report.texts import DASH, escape, instant, money, percent, plain, ratio, spaced
-from backtest.run import Run
+from backtest.run import BookInfo, Run
 from core.model import FeeModel, InstrumentKind, Result
 from markets.history import Quality
 from risk.gate import Rule
@@ -145,16 +145,16 @@ def _quality_cells(name: str, each: Quality) -> list[str]:
     return [escape(name), *(f"{count:,}" for count in counts), told or DASH]
 
 
-def parameters(run: Run) -> str:
-    """Every book's parameters, a column each."""
-    heads = ["parameter", *(escape(book.name) for book in run.books)]
-    names = dict.fromkeys(name for book in run.books for name in book.params)
+def parameters(books: Sequence[BookInfo]) -> str:
+    """The books' parameters, a column each."""
+    heads = ["parameter", *(escape(book.name) for book in books)]
+    names = dict.fromkeys(name for book in books for name in book.params)
     rows = [
-        ["strategy", *(escape(book.strategy) for book in run.books)],
-        ["instrument", *(escape(book.instrument) for book in run.books)],
+        ["strategy", *(escape(book.strategy) for book in books)],
+        ["instrument", *(escape(book.instrument) for book in books)],
     ]
     for name in names:
-        shown = [plain(book.params.get(name)) for book in run.books]
+        shown = [plain(book.params.get(name)) for book in books]
         rows.append([escape(spaced(name)), *map(escape, shown)])
     return table(heads, rows)
 

@@ -170,9 +170,9 @@ def test_every_text_from_data_is_escaped(tmp_path: Path) -> None:
     text = written(run, tmp_path)
     assert "<script>alert" not in text
     assert "\\u003cscript>alert" not in text
-    for told in re.findall(r'data-chart=".+?">(.*)</script>', text):
+    for told in re.findall(r'data-chart=".+?">(.*?)</script>', text):
         # a "<" in a specification could end the script that carries it
-        assert "<" not in told.split("</script>")[0]
+        assert "<" not in told
     assert NASTY in "".join(Tags(text).texts)
     write_png(run, tmp_path / "nasty.png")
 
