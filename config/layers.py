@@ -18,6 +18,8 @@ from config.settings import Settings
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = "LOCKSTEP__"
 DEFAULT = "default"
+DEFAULT_RULES = "default"
+"""Instead of a file of rules: those that ship."""
 
 Key: TypeAlias = tuple[str, ...]
 Tree: TypeAlias = dict[str, Any]
@@ -96,7 +98,8 @@ def _anchored(values: Tree, folder: Path) -> Tree:
     for table, name in (("data", "file"), ("strategies", "rules")):
         stanzas = values.get(table)
         for stanza in stanzas.values() if isinstance(stanzas, dict) else ():
-            if isinstance(stanza, dict) and isinstance(stanza.get(name), str):
+            path = stanza.get(name) if isinstance(stanza, dict) else None
+            if isinstance(path, str) and path != DEFAULT_RULES:
                 stanza[name] = str(folder / Path(stanza[name]).expanduser())
     paths, plugins = values.get("paths"), values.get("plugins")
     if isinstance(paths, dict) and isinstance(paths.get("runs"), str):

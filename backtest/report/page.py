@@ -254,8 +254,7 @@ def _settings(run: Run) -> list[str]:
             folded("orders", orders),
             folded("limits (0: off)", tables.terms(limits)),
             folded("terms of the instruments", traded),
-            about=_shown_of(len(run.books), "books")
-            + _shown_of(len(run.instruments), "instruments"),
+            about=capped,
         )
     ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config.layers import (
+    DEFAULT_RULES,
     Key,
     Layer,
     Resolved,
@@ -60,6 +61,7 @@ def read_settings(choices: Choices, environ: Mapping[str, str] | None = None) ->
 
 def _read(choices: Choices, environ: Mapping[str, str]) -> Resolved:
     wanted = [*choices.strategies, *(_rules_name(path) for path in choices.rules)]
+    _once("--strategy or --rules", wanted)
     layers = [_profile(choices, wanted)] if choices.profile or choices.config else []
     flags = layer_of("flags", _flag_pairs(choices, _names("data", layers)))
     stanzas = _names("strategies", [*layers, flags])
@@ -100,13 +102,10 @@ def _flag_pairs(choices: Choices, profiled: Sequence[str]) -> list[tuple[Key, An
     data = _chosen(choices, _data(choices), profiled)
     resampled = dict.fromkeys([*profiled, *(name for name, _ in data)]) if choices.resample else ()
     return [
-        *(
-            (("strategies", name), {}, f"--strategy {name}")
-            for name in _once("--strategy", choices.strategies)
-        ),
+        *((("strategies", name), {}, f"--strategy {name}") for name in choices.strategies),
         *(
             (("strategies", _rules_name(path), "rules"), path, f"--rules {path}")
-            for path in _once("--rules", choices.rules)
+            for path in choices.rules
         ),
         *((("data", name, "file"), path, f"--data {path}") for name, path in data),
         *((("data", name, "interval"), choices.resample, "--resample") for name in resampled),
@@ -114,15 +113,14 @@ def _flag_pairs(choices: Choices, profiled: Sequence[str]) -> list[tuple[Key, An
     ]
 
 
-def _once(flag: str, names: Sequence[str]) -> Sequence[str]:
+def _once(flag: str, names: Sequence[str]) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f"{flag} {twice[0]} is given twice: give it once")
-    return names
 
 
 def _rules_name(path: str) -> str:
-    return "rules" if path == "default" else Path(path).stem
+    return "rules" if path == DEFAULT_RULES else Path(path).stem
 
 
 def _data(choices: Choices) -> list[tuple[str, str]]:

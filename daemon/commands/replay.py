@@ -49,7 +49,9 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     block: Annotated[
         int, typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run.")
     ] = 65_536,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Noted in the manifest.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Replay strategies over recorded data (alias: backtest)."""

@@ -99,6 +99,8 @@ def test_paths_in_a_profile_are_relative_to_it_and_others_to_the_working_folder(
     assert settings.plugins.paths == (tmp_path / "own",)
     assert settings.paths.runs == tmp_path / "kept"
     assert settings.strategies["a"].rules == tmp_path / "a.json"
+    shipped = toml(tmp_path, "strategies.a.rules = 'default'")
+    assert resolve([shipped]).settings.strategies["a"].rules == Path("default")
     assert resolve([flag("data.X.file", "x.csv")]).settings.data["X"].file == Path("x.csv")
 
 

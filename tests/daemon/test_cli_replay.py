@@ -95,7 +95,7 @@ def test_a_timerange_and_a_longer_bar_leave_fewer_bars(shop: Path) -> None:
         (3, ["--resample", "90s"], "1m bars cannot become 90s bars"),
         (2, ["--resample", "soon"], "'soon' is not a duration"),
         (2, ["--strategy", "trnd"], "unknown strategy 'trnd': did you mean 'trend'?"),
-        (2, ["--strategy", "trend"], "--strategy trend is given twice"),
+        (2, ["--strategy", "trend"], "--strategy or --rules trend is given twice"),
         (2, ["--block", "0"], "Invalid value for '--block'"),
         (2, ["--bogus"], "No such option: --bogus"),
         (
