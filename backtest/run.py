@@ -13,7 +13,7 @@ import numpy as np
 
 from backtest.assemble import Setup
 from core.errors import DataError, UnknownName
-from core.model import MICROS_PER_UNIT, Records, Result
+from core.model import EVENT, MICROS_PER_UNIT, Records, Result
 from core.strategy import Strategy
 from markets.history import Quality
 from risk.gate import Rule
@@ -150,7 +150,8 @@ def save(run: Run, folder: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     np.savez(
         path / ARRAYS,
-        block=run.block,
+        # the payloads of EVENT overlap, which a .npy header cannot say: its bytes go as integers
+        block=run.block.view("i8"),
         track=run.track,
         outcomes=run.outcomes,
         digests=np.array(run.digests, np.uint64),
@@ -184,7 +185,7 @@ def load(folder: Path, run_id: str) -> Run:
             setup=rest["setup"],
             books=tuple(_book_info(book) for book in rest["books"]),
             instruments=tuple(rest["instruments"]),
-            block=arrays["block"],
+            block=arrays["block"].view(EVENT),
             track=arrays["track"],
             outcomes=arrays["outcomes"],
             digests=tuple(int(value) for value in arrays["digests"]),

@@ -341,8 +341,9 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
         event = event_of(block, at)
         account.seq += 1
         account.now = event.ts_known
-        if account.now >= account.day_end_ts:
-            account.day_end_ts = (account.now // DAY_MS + 1) * DAY_MS
+        if account.now > account.day_end_ts:
+            # the bar that closes at midnight belongs to the day it ends
+            account.day_end_ts = ((account.now - 1) // DAY_MS + 1) * DAY_MS
             account.day_start_micros = equity_micros(account)
             account.alarm_micros = ALWAYS
         orders = account.orders

@@ -94,7 +94,8 @@ def _console(stream: TextIO) -> Any:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4g}"
+        money = abs(value) >= 100 and not value.is_integer()
+        return f"{value:,.2f}" if money else f"{value:.4g}" if abs(value) < 100 else f"{value:,.0f}"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: ""}[value]
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -78,8 +78,10 @@ def take(
     execution.quantity = quantity
     execution.price = price
     execution.exit = exit_code
-    execution.spread_micros = micros(abs(quantity) * spread)
-    execution.slippage_micros = micros(abs(quantity) * slip)
+    # what was paid, which at the ends of a binary's range is less than what was asked
+    paid = abs(price - base)
+    execution.spread_micros = micros(abs(quantity) * min(spread, paid))
+    execution.slippage_micros = micros(abs(quantity) * max(paid - spread, 0.0))
     execution.fee_micros = fee_micros(instrument, quantity, price, instrument.fee_rate)
     return price
 

@@ -68,7 +68,7 @@ def _list_strategies(found: "dict[str, Strategy]", files: dict[str, str]) -> Non
     from daemon.console import write, write_table
 
     rows = [
-        (name, strategy.about + (" (plugin)" if name in files else ""))
+        (name, strategy.about.partition("\n")[0] + (" (plugin)" if name in files else ""))
         for name, strategy in found.items()
     ]
     write_table(("strategy", "what it does"), rows, wraps=["what it does"])
@@ -96,7 +96,11 @@ def _tell_strategy(strategy: "Strategy", file: str) -> None:
         write()
         write_pairs([(key, value) for key, value in values.items()], title=f"profile {name}")
     write()
-    write_table(("code", "reason"), list(facts["reasons"].items()), wraps=["reason"])
+    write_table(
+        ("code", "reason"),
+        [(str(code), text) for code, text in facts["reasons"].items()],
+        wraps=["reason"],
+    )
 
 
 def features(name: Name = None, json: Json = False) -> None:

@@ -2,20 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backtest.run import MANIFEST, Run, load, save
 from core.errors import ConfigError, DataError, LockstepError, UnknownName
-from core.model import EVENT
 
 
 def keep(run: Run, folder: Path) -> Path:
     """Save a run; a folder that cannot be written is an error of one line."""
     try:
-        # the payloads of EVENT overlap, which a .npy header cannot say: its bytes go as integers
-        return save(replace(run, block=run.block.view("i8")), folder)
+        return save(run, folder)
     except OSError as error:
         raise LockstepError(f"{folder}: cannot keep the run: {error.strerror}") from error
 
@@ -28,10 +25,9 @@ def open_run(folder: Path, name: str) -> Run:
     else:
         name = _full_id(folder, name)
     try:
-        run = load(folder, name)
+        return load(folder, name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / name}: cannot be read: run it again ({error})") from error
-    return run if run.block.dtype == EVENT else replace(run, block=run.block.view(EVENT))
 
 
 def _full_id(folder: Path, name: str) -> str:

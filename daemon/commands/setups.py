@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from backtest.assemble import BookSetup, Setup
 from config.layers import Key, Resolved, suggest
-from config.settings import Scalar, Stanza
+from config.settings import Scalar
 from core.engine import Book
 from core.errors import ConfigError, DataError, LockstepError
 from core.instrument import Instrument, binary
@@ -145,7 +145,7 @@ def _book(
         ttl_bars=stanza.ttl_bars,
     )
     paths = [("sizing",), ("strategies", label, "sizing")]
-    sizing = _sizing(resolved, paths, _sizing_base(stanza, strategy, params))
+    sizing = _sizing(resolved, paths, _sizing_base(strategy, params))
     return BookSetup(book=book, sizing=sizing, limits=limits)
 
 
@@ -155,9 +155,9 @@ def limits_of(resolved: Resolved, *paths: Key) -> Limits:
     return _built(resolved, paths, lambda: Limits(**terms))
 
 
-def _sizing_base(stanza: Stanza, strategy: Strategy, params: Mapping[str, float]) -> Sizing:
+def _sizing_base(strategy: Strategy, params: Mapping[str, float]) -> Sizing:
     """Rules state the size of an order themselves; every other strategy takes the default."""
-    if stanza.rules is None:
+    if strategy.program is None:
         return Sizing()
     from strategies.rules import full_size
 

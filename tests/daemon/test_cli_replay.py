@@ -153,7 +153,10 @@ def test_rules_run_at_the_size_they_state(shop: Path, desk: Path) -> None:
     full = setup["params"]["order_size"] * int(setup["params"]["max_orders"])
     assert setup["name"] == "cross@SOL-PERP"
     assert setup["sizing"]["value"] == full
-    assert succeed(*words, "default").json["bars"] == BARS
+    shipped = succeed(*words, "default").json
+    named = succeed("replay", "--strategy", "seed_rules", *words[1:-1]).json
+    assert named["trades"] == shipped["trades"]
+    assert named["net_pnl"] == shipped["net_pnl"]
     (desk / "bad.json").write_text('{"conditions": {"entry": ["close >"]}}')
     assert refuse(2, *words, "bad.json").startswith("bad.json: ")
 

@@ -194,7 +194,7 @@ def test_a_daily_loss_leaves_only_reducing_until_the_next_utc_day() -> None:
     run = refusals(limits, targets, closes)
     modes = run.of(Result.MODE)
     assert modes["reason"].tolist() == [Mode.REDUCING, Mode.ACTIVE]
-    assert modes["ts"][1] == START + minutes * MINUTE
+    assert modes["ts"][1] == START + (minutes + 1) * MINUTE
     assert set(run.refused) == {"reduce_only"}
     assert [round(q) for q in run.of(Result.FILL)["quantity"]] == [10, -10, 10]
 
