@@ -108,7 +108,7 @@ def replay(
     started = time.perf_counter()
     anyio.run(partial(run_loop, engine, Tape(block, cuts), kept, NoVenue()))
     seconds = time.perf_counter() - started
-    config, plain = config_hash(setup)
+    config, plain = config_hash(setup, tell_all)
     data = {i.name: history.digest for i, history in zip(setup.instruments, chosen, strict=True)}
     outcomes = joined(memory.outcomes, OUTCOME)
     return Run(

@@ -110,9 +110,10 @@ def describe(strategy: Strategy, codes: Records) -> dict[int, str]:
     return {int(code): strategy.explain(int(code)) for code in np.unique(codes)}
 
 
-def config_hash(setup: Setup) -> tuple[str, dict[str, Any]]:
-    """Hash of everything in a setup that decides the result, and the setup as plain data."""
+def config_hash(setup: Setup, tell_all: bool) -> tuple[str, dict[str, Any]]:
+    """Hash of everything beside the events that decides a run, and the same as plain data."""
     plain: dict[str, Any] = {
+        "tell_all": tell_all,
         "equity": setup.equity,
         "limits": asdict(setup.limits),
         "instruments": [asdict(instrument) for instrument in setup.instruments],

@@ -156,12 +156,12 @@ def layer_of(source: str, pairs: Iterable[tuple[Key, Any, str]]) -> Layer:
 
 def resolve(layers: Iterable[Layer]) -> Resolved:
     """Lay the layers over each other and check the whole."""
-    merged: Tree = {}
+    layers = list(layers)
     sources: dict[Key, str] = {}
     for layer in layers:
-        _lay(merged, layer.values, (), layer, sources)
+        _trace(layer.values, (), layer, sources)
     try:
-        settings = Settings.model_validate(merged)
+        settings = Settings.laid(layer.values for layer in layers)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # a misspelt key is why another one is missing, so it is the one to tell
@@ -170,16 +170,14 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     return Resolved(settings, sources)
 
 
-def _lay(under: Tree, over: Tree, key: Key, layer: Layer, sources: dict[Key, str]) -> None:
-    for name, value in over.items():
+def _trace(values: Tree, key: Key, layer: Layer, sources: dict[Key, str]) -> None:
+    """Note the layer as the source of each of its values."""
+    for name, value in values.items():
         here = (*key, name)
         if isinstance(value, dict):
-            if not isinstance(under.get(name), dict):
-                under[name] = {}
             sources.setdefault(here, _place(layer, here))
-            _lay(under[name], value, here, layer, sources)
+            _trace(value, here, layer, sources)
         else:
-            under[name] = value
             sources[here] = _place(layer, here)
 
 

@@ -5,10 +5,17 @@ Tables whose keys belong elsewhere (limits, sizing, terms of an instrument, para
 strategy) are plain here; whoever builds those things checks their keys.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 Scalar: TypeAlias = bool | int | float | str
 Table: TypeAlias = dict[str, Scalar]
@@ -67,9 +74,11 @@ class Paths(Section):
     journal: str = "sqlite:///journal.sqlite"
 
 
-class Settings(Section):
+class Settings(BaseSettings):
     """The whole tree. ``sizing``, ``limits`` and ``instrument`` are defaults for every book and
     every instrument; ``instruments.NAME`` and ``strategies.NAME`` are laid over them."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     account: Account = Account()
     sizing: Table = {}
@@ -80,3 +89,27 @@ class Settings(Section):
     data: dict[str, Source] = {}
     plugins: Plugins = Plugins()
     paths: Paths = Paths()
+
+    @classmethod
+    def laid(cls, layers: Iterable[Mapping[str, Any]]) -> "Settings":
+        """The layers over each other, the later the stronger, and checked as a whole."""
+        given: Any = {_LAYERS: list(layers)}
+        return cls(**given)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the layers. The environment is one of them, read by us: its names know neither case
+        nor dashes, and every value must remember the variable it came from."""
+        assert isinstance(init_settings, InitSettingsSource)
+        layers = init_settings.init_kwargs[_LAYERS]
+        return tuple(InitSettingsSource(settings_cls, dict(layer)) for layer in reversed(layers))
+
+
+_LAYERS = "layers"

@@ -371,8 +371,7 @@ class Engine:
 
 
 def _check_inputs(book: Book, carried: frozenset[str]) -> None:
-    known = carried | {"hours_left"}
-    missing = sorted(book.strategy.fields - known)
+    missing = sorted(book.strategy.fields - carried)
     if missing:
         raise MissingInput(
             f"strategy {book.strategy.name} needs {', '.join(missing)}, which the data of "

@@ -14,6 +14,7 @@ from core.errors import DataError
 from core.model import Kind, Records
 from markets.history import (
     PAYLOAD,
+    Contract,
     Flags,
     Floats,
     History,
@@ -99,7 +100,18 @@ def parse_candles(table: Table, single_ms: int | None = None) -> History:
         unsorted=unsorted,
     ).spanning(opens, interval_ms)
     events = [*side_events(opens + interval_ms, extras), bars]
-    return assemble(events, interval_ms, quality, ["hours_left"] if "resolution" in extras else [])
+    return assemble(events, interval_ms, quality, _contract(table, extras))
+
+
+def _contract(table: Table, extras: Mapping[str, Floats]) -> Contract | None:
+    """Terms of a binary: a column ``expires`` (unix ms, one value), or that it has resolved."""
+    if "expires" in table:
+        stamps, _ = table.times("expires")
+        told = np.unique(stamps[stamps != NO_TIME])
+        if len(told) != 1:
+            raise DataError(f"{table.source}: column 'expires' must hold one time, not {len(told)}")
+        return Contract(expires_ms=int(told[0]))
+    return Contract() if "resolution" in extras else None
 
 
 def side_events(known: Times, columns: Mapping[str, Floats]) -> list[Records]:

@@ -61,6 +61,8 @@ def columns_of(history: History) -> dict[str, Any]:
             column = _scatter(rows, events[field], len(bars))
             if not np.isnan(column).all():
                 columns[name] = column
+    if history.contract is not None and history.contract.expires_ms:
+        columns["expires"] = np.full(len(bars), history.contract.expires_ms, np.int64)
     return columns
 
 

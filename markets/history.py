@@ -98,17 +98,28 @@ class Quality:
         )
 
 
+@dataclass(frozen=True)
+class Contract:
+    """What the data say of a binary: when it is due to resolve (0: not told), and the event whose
+    other contracts it shares its fate with."""
+
+    expires_ms: int = 0
+    cluster: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class History:
     """Recorded events of one instrument, read-only, sorted by ``ts_known`` then kind.
 
     ``fields`` names the ``MARKET_FIELDS`` the data really carries: a column of NaN is not carried.
+    ``contract`` is None for a perpetual.
     """
 
     events: Records
     interval_ms: int
     fields: frozenset[str]
     quality: Quality
+    contract: Contract | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -172,13 +183,14 @@ def in_order(events: Records) -> Records:
 
 
 def assemble(
-    parts: Sequence[Records], interval_ms: int, quality: Quality, carried: Iterable[str] = ()
+    parts: Sequence[Records], interval_ms: int, quality: Quality, contract: Contract | None = None
 ) -> History:
-    """A History of all parts. ``carried``: fields known from elsewhere, such as ``hours_left``."""
+    """A History of all parts; the time left of a contract is known where its end is."""
     # one part needs no copy: a year of minutes is 46 MB
     events = in_order(parts[0] if len(parts) == 1 else stack(parts))
     events.setflags(write=False)
-    return History(events, interval_ms, _fields(events) | set(carried), quality)
+    due = {"hours_left"} if contract is not None and contract.expires_ms else set()
+    return History(events, interval_ms, _fields(events) | due, quality, contract)
 
 
 def merge(histories: Sequence[History]) -> Records:
@@ -211,8 +223,7 @@ def crop(history: History, start_ms: int | None = None, end_ms: int | None = Non
         )
     opens = events["ts_event"][inside & bar]
     quality = history.quality.spanning(opens, history.interval_ms)
-    carried = history.fields - _fields(events)
-    return assemble([select(events, inside)], history.interval_ms, quality, carried)
+    return assemble([select(events, inside)], history.interval_ms, quality, history.contract)
 
 
 def utc(ts_ms: int) -> str:

@@ -47,7 +47,7 @@ def resample(history: History, interval_ms: int, *, partial: bool = False) -> Hi
     quality = _recount(history, dropped).note(f"resampled from {names[0]} to {names[1]}")
     others = select(history.events, _not_bars(history.events))
     span = quality.spanning(coarse["ts_event"], interval_ms)
-    return assemble([others, coarse], interval_ms, span, history.fields & {"hours_left"})
+    return assemble([others, coarse], interval_ms, span, history.contract)
 
 
 def _fold(bars: Records, starts: Places, step: int) -> Records:

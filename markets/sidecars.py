@@ -105,8 +105,7 @@ def join(history: History, sidecars: Sequence[Sidecar]) -> History:
         parts.append(select(sidecar.events, inside))
         stamps = len(np.unique(known[inside]))
         quality = quality.note(f"{sidecar.note}: {stamps} stamps inside")
-    fields = history.fields & {"hours_left"}
-    return assemble([*parts, history.events], history.interval_ms, quality, fields)
+    return assemble([*parts, history.events], history.interval_ms, quality, history.contract)
 
 
 def _sibling(path: Path, found: re.Match[str], part: str) -> Path | None:

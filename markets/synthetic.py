@@ -13,7 +13,7 @@ import numpy as np
 
 from markets.candles import side_events
 from markets.export import write
-from markets.history import Floats, History, Quality, Times, assemble, make_bars
+from markets.history import Contract, Floats, History, Quality, Times, assemble, make_bars
 
 __all__ = ["START_MS", "binary_sample", "sample", "write"]
 
@@ -116,9 +116,10 @@ def _assembled(
 ) -> History:
     bars = make_bars(opens, interval_ms, **prices)
     quality = Quality(rows_read=len(opens), rows_used=len(opens), notes=(note,))
-    carried = ["hours_left"] if "resolution" in columns else []
+    end = int(opens[-1]) + interval_ms
+    contract = Contract(expires_ms=end) if "resolution" in columns else None
     events = side_events(opens + interval_ms, columns)
-    return assemble([*events, bars], interval_ms, quality.spanning(opens, interval_ms), carried)
+    return assemble([*events, bars], interval_ms, quality.spanning(opens, interval_ms), contract)
 
 
 def _rng(name: str, seed: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ from core.errors import ConfigError, DataError, LockstepError
 from core.instrument import Instrument, binary
 from core.model import FeeModel, InstrumentKind, OrderStyle
 from core.strategy import Strategy
-from daemon.commands.histories import read_history
+from daemon.commands.histories import read_histories
 from daemon.commands.shelf import Shelf
 from markets.history import History, crop
 from risk.limits import Limits, Sizing, SizingRule
@@ -48,15 +48,18 @@ def plan_run(
     ConfigError for a key that is wrong or that this run would never use.
     """
     settings = resolved.settings
-    names = [*(given or {}), *settings.data]
     if not settings.strategies:
         raise ConfigError("nothing to run: give --strategy NAME, --rules FILE or --profile NAME")
-    if not names:
+    if not given and not settings.data:
         raise ConfigError("nothing to run on: give --data FILE (or try: lockstep demo)")
-    _refuse_unused(resolved, names)
-    traded = {label: _instruments(resolved, label, names) for label in settings.strategies}
-    strategies = {label: shelf.strategy(label) for label in traded}
-    histories = _histories(resolved, names, timerange, given or {})
+    _refuse_unused(resolved, [*(given or {}), *settings.data])
+    strategies = {label: shelf.strategy(label) for label in settings.strategies}
+    groups = {name: {name: history} for name, history in (given or {}).items()}
+    for name, source in settings.data.items():
+        groups[name] = read_histories(name, source.file, source.interval or None)
+    histories = _cropped(groups, timerange)
+    names = list(histories)
+    traded = {label: _instruments(resolved, label, groups, names) for label in strategies}
     setup = Setup(
         instruments=tuple(_instrument(resolved, name, histories[name]) for name in names),
         books=tuple(
@@ -85,47 +88,50 @@ def _refuse_unused(resolved: Resolved, names: list[str]) -> None:
             raise ConfigError(f"{where}: unused key 'data.{name}': no strategy trades it")
 
 
-def _instruments(resolved: Resolved, label: str, names: list[str]) -> list[str]:
-    chosen = resolved.settings.strategies[label].instruments
-    for name in chosen:
-        if name not in names:
+def _instruments(
+    resolved: Resolved, label: str, groups: Mapping[str, Mapping[str, History]], names: list[str]
+) -> list[str]:
+    """What a stanza trades: the instruments it names, or a ladder by its data's name, or all."""
+    traded: list[str] = []
+    for name in resolved.settings.strategies[label].instruments:
+        if name not in names and name not in groups:
             where = resolved.source("strategies", label, "instruments")
-            hint = suggest(name, names)
+            hint = suggest(name, [*groups, *names])
             raise ConfigError(f"{where}: strategies.{label}: no data for '{name}': {hint}")
-    return list(chosen) or names
+        traded += [name] if name in names else [t for t in groups[name] if t in names]
+    return traded or names
 
 
-def _histories(
-    resolved: Resolved, names: Iterable[str], timerange: TimeRange, given: Mapping[str, History]
+def _cropped(
+    groups: Mapping[str, Mapping[str, History]], timerange: TimeRange
 ) -> dict[str, History]:
-    histories = {}
-    for name in names:
-        if name in given:
-            history = given[name]
-        else:
-            source = resolved.settings.data[name]
-            history = read_history(source.file, source.interval or None)
-        histories[name] = _cropped(name, history, timerange)
-    return histories
-
-
-def _cropped(name: str, history: History, timerange: TimeRange) -> History:
-    if timerange == (None, None):
-        return history
-    try:
-        return crop(history, *timerange)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
+    """Every history within the time range; of many in one data, those that have bars there."""
+    kept: dict[str, History] = {}
+    for group in groups.values():
+        failure: DataError | None = None
+        found: dict[str, History] = {}
+        for name, history in group.items():
+            try:
+                found[name] = history if timerange == (None, None) else crop(history, *timerange)
+            except DataError as error:
+                failure = DataError(f"{name}: {error}")
+        if not found and failure is not None:
+            raise failure
+        kept |= found
+    return kept
 
 
 def _instrument(resolved: Resolved, name: str, history: History) -> Instrument:
-    """Terms of an instrument: a resolution in its data makes it a binary unless stated."""
+    """Terms of an instrument; data of a contract make it a binary unless stated."""
     paths = [("instrument",), ("instruments", name)]
     terms = _merged(resolved, paths, Instrument, barred={"name"})
     kind = terms.pop("kind", None)
     if kind is None:
-        kind = InstrumentKind.BINARY if "hours_left" in history.fields else InstrumentKind.PERP
+        kind = InstrumentKind.PERP if history.contract is None else InstrumentKind.BINARY
     base = binary(name) if kind == InstrumentKind.BINARY else Instrument(name=name)
+    if history.contract is not None:
+        contract = history.contract
+        base = replace(base, expires_ts=contract.expires_ms, cluster=contract.cluster or name)
     return _built(resolved, paths, lambda: replace(base, **terms))
 
 

@@ -21,7 +21,16 @@ import numpy as np
 
 from core.errors import DataError
 from core.model import Kind, Records
-from markets.history import Flags, History, Places, Quality, assemble, make_bars, make_events
+from markets.history import (
+    Contract,
+    Flags,
+    History,
+    Places,
+    Quality,
+    assemble,
+    make_bars,
+    make_events,
+)
 from markets.sieve import Sieve
 from markets.tables import NO_TIME, Table, read_table
 
@@ -198,4 +207,4 @@ def _history(market: Market, bars: Records, quality: Quality) -> History:
     if market.resolved_ms is not None and market.value is not None:
         end = [market.resolved_ms]
         parts.append(make_events(Kind.RESOLUTION, end, value=[market.value]))
-    return assemble(parts, HOUR_MS, quality, ["hours_left"])
+    return assemble(parts, HOUR_MS, quality, Contract(market.close_ms, market.cluster))

@@ -40,9 +40,11 @@ def size(plus: int = 0, **times: int) -> Callable[[Mapping[str, float]], int]:
 
 
 def length(values: Mapping[str, float], name: str = "window") -> int:
-    """A window in whole bars; a fraction is cut off."""
+    """A window in whole bars; ConfigError for a fraction, or for less than one."""
     if not values[name] >= 1:
         raise ConfigError(f"{name} must be at least 1 bar, got {values[name]:g}")
+    if values[name] != int(values[name]):
+        raise ConfigError(f"{name} must be a whole number of bars, got {values[name]:g}")
     return int(values[name])
 
 

@@ -281,3 +281,16 @@ def test_help_imports_nothing_that_is_slow() -> None:
     code = f"import sys, daemon.main; print([name for name in {slow!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_of_ladders_is_many_binaries(market_data: Path) -> None:
+    ladder = ("--data", f"KXHIGHNY={market_data / 'kalshi_weather'}")
+    days = ("--timerange", "20241201-20241203", "--set", "fast=2", "--set", "slow=5")
+    result = succeed("replay", "--strategy", "trend", *ladder, *days, "--json").json
+    manifest = json.loads(Path(result["path"], "manifest.json").read_text())
+    assert len(manifest["instruments"]) > 10
+    assert {terms["kind"] for terms in manifest["setup"]["instruments"]} == {1}
+    assert all(
+        terms["expires_ts"] and terms["cluster"] for terms in manifest["setup"]["instruments"]
+    )
+    assert "needs probability" in refuse(4, "replay", "--strategy", "probability", *ladder)

@@ -244,3 +244,8 @@ def test_compiled_and_interpreted_agree_byte_for_byte():
 def test_answers_over_gappy_bars_are_never_infinite():
     for feature in FEATURES.values():
         assert not np.isinf(answers(feature, gappy(2000))).any(), feature.name
+
+
+def test_a_window_of_a_fraction_of_a_bar_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whole number of bars"):
+        FEATURES["sma"](window=2.5).warmup()
