@@ -162,6 +162,7 @@ class Engine:
             _check_inputs(book, carried[book.instrument])
         self.arrays = self._build(terms, ranked, order, equity)
         self.state = self._point(terms.ports)
+        self._state_at = int(self.state.ctypes.data)
         for b, book in enumerate(self.books):
             self._wire_strategy(b, book)
 
@@ -321,7 +322,7 @@ class Engine:
             assert array.flags.c_contiguous, "rows must lie end to end"
             assert len(array) == len(block), "a row of track for every event"
         at = advance(
-            self.state.ctypes.data,
+            self._state_at,
             block.ctypes.data,
             len(block),
             at,

@@ -47,8 +47,9 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     ] = None,
     runs: Runs = None,
     block: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run.")
-    ] = 65_536,
+        int | None,
+        typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
     ] = None,

@@ -20,7 +20,7 @@ class Wishes:
 
     report: str | None = None
     journal: str | None = None
-    block: int = 65_536
+    block: int | None = None
     seed: int | None = None
     json: bool = False
 
@@ -76,7 +76,7 @@ def run_plan(plan: Plan, wishes: Wishes) -> Run:
         run = replay(
             plan.setup,
             plan.histories,
-            cuts=evenly(events, wishes.block),
+            cuts=evenly(events, wishes.block) if wishes.block else None,
             seed=wishes.seed,
             progress=progress,
         )
