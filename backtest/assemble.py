@@ -59,6 +59,9 @@ class Setup:
         names = [instrument.name for instrument in self.instruments]
         if len(set(names)) != len(names):
             raise ConfigError(f"an instrument is named twice: {', '.join(names)}")
+        labels = [setup.book.name for setup in self.books]
+        if len(set(labels)) != len(labels):
+            raise ConfigError(f"a book is named twice: {', '.join(labels)}")
         if not self.books:
             raise ConfigError("nothing to run: name at least one strategy")
         if self.equity <= 0:

@@ -50,6 +50,9 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
         int | None,
         typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run."),
     ] = None,
+    every_decision: Annotated[
+        bool, typer.Option("--every-decision", help="Keep a row for each, not for each change.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
     ] = None,
@@ -77,4 +80,12 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     span = parse_timerange(timerange) if timerange else (None, None)
     plan = plan_run(resolved, open_shelf(resolved), span)
     url = (journal or resolved.settings.paths.journal) if record or journal else None
-    run_and_tell(plan, Wishes(report=report, journal=url, block=block, seed=seed, json=json))
+    wishes = Wishes(
+        report=report,
+        journal=url,
+        block=block,
+        every_decision=every_decision,
+        seed=seed,
+        json=json,
+    )
+    run_and_tell(plan, wishes)

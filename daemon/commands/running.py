@@ -21,6 +21,7 @@ class Wishes:
     report: str | None = None
     journal: str | None = None
     block: int | None = None
+    every_decision: bool = False
     seed: int | None = None
     json: bool = False
 
@@ -77,6 +78,7 @@ def run_plan(plan: Plan, wishes: Wishes) -> Run:
             plan.setup,
             plan.histories,
             cuts=evenly(events, wishes.block) if wishes.block else None,
+            tell_all=wishes.every_decision,
             seed=wishes.seed,
             progress=progress,
         )

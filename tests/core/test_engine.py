@@ -85,8 +85,10 @@ def test_setups_that_make_no_sense_are_refused() -> None:
         Setup(instruments=(Instrument(name="SOL"),), books=())
     with pytest.raises(UnknownName, match="did you mean 'SOLX'"):
         Setup(instruments=(Instrument(name="SOLX"),), books=(book,))
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="instrument is named twice"):
         Setup(instruments=(Instrument(name="SOL"), Instrument(name="SOL")), books=(book,))
+    with pytest.raises(ConfigError, match="book is named twice"):
+        Setup(instruments=(Instrument(name="SOL"),), books=(book, book))
 
 
 @pytest.mark.parametrize(

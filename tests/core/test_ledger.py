@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shelf import SHELF, shelf_run
 
 from core.compiled import Row
 from core.ledger import (
@@ -16,7 +18,7 @@ from core.ledger import (
     micros,
     to_lots,
 )
-from core.model import ACCOUNT, POSITION
+from core.model import ACCOUNT, POSITION, Kind, Result
 
 LOT = 0.001
 START = 10_000_000_000
@@ -109,3 +111,29 @@ def test_a_partial_close_releases_its_share_of_the_cost() -> None:
 def test_equal_lots_are_equal_floats(lots: int, others: int) -> None:
     near = plain(to_lots)(lots * LOT + others * LOT, LOT)
     assert near == (lots + others) * LOT
+
+
+@pytest.mark.parametrize("name", SHELF)
+def test_the_two_roads_meet_at_the_end_of_every_run(name: str) -> None:
+    run = shelf_run(name, 1_500)
+    fills, funding = run.of(Result.FILL), run.of(Result.FUNDING)
+    paid = sum(plain(micros)(q * p) for q, p in zip(fills["quantity"], fills["price"], strict=True))
+    costs = int(fills["fee_micros"].sum() + funding["amount_micros"].sum())
+    cash = START - paid - costs
+    value = unrealised = 0
+    for b, book in enumerate(run.books):
+        mine = fills[fills["book"] == b]
+        held = mine["position"][-1] if len(mine) else 0.0
+        bars = run.block[run.block["instrument"] == run.instruments.index(book.instrument)]
+        close = bars[bars["kind"] == Kind.BAR]["close"][-1]
+        worth = plain(micros)(held * close)
+        spent = sum(
+            plain(micros)(q * p) for q, p in zip(mine["quantity"], mine["price"], strict=True)
+        )
+        value += worth
+        # what is held cost what was spent on it and has not been realised since
+        unrealised += worth - (spent + int(mine["amount_micros"].sum()))
+    realised = int(fills["amount_micros"].sum())
+    equity = int(run.track["equity_micros"][-1])
+    assert equity == cash + value
+    assert equity == START + realised + unrealised - costs

@@ -294,3 +294,12 @@ def test_a_folder_of_ladders_is_many_binaries(market_data: Path) -> None:
         terms["expires_ts"] and terms["cluster"] for terms in manifest["setup"]["instruments"]
     )
     assert "needs probability" in refuse(4, "replay", "--strategy", "probability", *ladder)
+
+
+def test_every_decision_can_be_kept_and_changes_nothing_else(shop: Path) -> None:
+    words = ("replay", "--strategy", "trend", "--data", shop / "SOL-PERP.feather", "--json")
+    some, every = succeed(*words).json, succeed(*words, "--every-decision").json
+    assert some["run_id"] != every["run_id"]
+    assert {k: some[k] for k in ("trades", "net_pnl")} == {
+        k: every[k] for k in ("trades", "net_pnl")
+    }
