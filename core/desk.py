@@ -108,6 +108,7 @@ def _lay_money(state: Any, b: int) -> None:
     desk.now = account.now
     desk.mode = account.mode
     desk.instrument_open = instrument.open
+    desk.linked = instrument.linked
     desk.trades = position.trades
     desk.equity = equity / MICROS_PER_UNIT
     desk.day_return = equity / account.day_start_micros - 1.0

@@ -180,10 +180,11 @@ class Engine:
         for i, instrument in enumerate(self.instruments):
             row = instruments[i]
             for name in INSTRUMENT.names or ():
-                if hasattr(instrument, name) and name not in ("cluster", "open"):
+                if hasattr(instrument, name) and name != "cluster":
                     row[name] = getattr(instrument, name)
             row["cluster"] = clusters[instrument.cluster or instrument.name]
             row["open"] = 1
+            row["linked"] = 1
             row["values_at"] = market_at = layout.add_instrument()
             row["nodes_at"] = len(layout.nodes)
             layout.row(market_at, terms.regime)

@@ -35,9 +35,10 @@ class Kind(IntEnum):
     QUOTE = 2
     FORECAST = 3
     RESOLUTION = 4
-    COMMAND = 5
-    FILL = 6
-    BAR = 7
+    LINK = 5
+    COMMAND = 6
+    FILL = 7
+    BAR = 8
 
 
 class Result(IntEnum):
@@ -147,6 +148,8 @@ EVENT = _union(
     funding=_payload("rate", "interval_hours", "settle_price"),
     forecast=_payload("probability"),
     resolution=_payload("value"),
+    # 1: the feed of this instrument is live, 0: we are blind
+    link=_payload("up"),
     command=_payload("command", "book"),
     fill=_payload("order", "fill_quantity", "fill_price", "fill_fee", "final"),
 )
@@ -186,6 +189,7 @@ INSTRUMENT = np.dtype(
         ("external", type_int),
         ("cluster", type_int),
         ("open", type_int),
+        ("linked", type_int),
         ("expires_ts", type_int),
         ("bar_ts", type_int),
         ("quote_ts", type_int),
@@ -370,6 +374,7 @@ DESK = np.dtype(
         ("now", type_int),
         ("mode", type_int),
         ("instrument_open", type_int),
+        ("linked", type_int),
         ("losses_in_row", type_int),
         ("orders_minute", type_int),
         ("trades", type_int),

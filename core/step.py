@@ -319,6 +319,8 @@ def _on_other(state: Any, event: Any) -> None:
     elif event.kind == Kind.RESOLUTION:
         settle(state, event.instrument, event.value)
         _watch(state)
+    elif event.kind == Kind.LINK:
+        instrument_of(state, event.instrument).linked = 1 if event.up != 0.0 else 0
     elif event.kind == Kind.COMMAND:
         _on_command(state, event)
     elif event.kind == Kind.FILL:

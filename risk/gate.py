@@ -45,6 +45,7 @@ class Rule(IntEnum):
     LOSING_STREAK = 26
     COOLDOWN = 27
     VOLUME_SHARE = 28
+    LINK_DOWN = 29
 
 
 @compiled
@@ -150,6 +151,8 @@ def _order_review(intent: Any, desk: Any, limits: Any, instrument: Any) -> int:
         return Rule.HALTED
     if desk.mode == Mode.REDUCING:
         return Rule.REDUCE_ONLY
+    if not desk.linked:
+        return Rule.LINK_DOWN
     if intent.quantity == 0.0:
         return Rule.SIZE_ZERO
     if not _under(desk.data_age_ms, limits.data_age_ms_max):

@@ -15,6 +15,7 @@ NAN, INF = float("nan"), float("inf")
 INTENT_OK = {"quantity": 2.0, "price": 100.0, "limit": 101.0, "target": 1.0}
 DESK_OK = {
     "instrument_open": 1,
+    "linked": 1,
     "equity": 10_000.0,
     "order_notional": 200.0,
     "order_risk": 200.0,
@@ -54,6 +55,10 @@ CASES: dict[Rule, tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]] =
             "desk": {"mode": Mode.REDUCING, "position": 2.0},
             "intent": {"reduce_only": 1, "quantity": -2.0},
         },
+    ),
+    Rule.LINK_DOWN: (
+        {"desk": {"linked": 0}},
+        {"desk": {"linked": 0, "position": 2.0}, "intent": {"reduce_only": 1, "quantity": -2.0}},
     ),
     Rule.SIZE_ZERO: ({"intent": {"quantity": 0.0}}, {"intent": {"quantity": 0.5}}),
     Rule.STALE_DATA: ({"desk": {"data_age_ms": 120_001.0}}, {"desk": {"data_age_ms": 120_000.0}}),
