@@ -1,0 +1,1 @@
+"""The loop as a service: what comes in, how a restart recovers, what runs beside it."""

@@ -1,0 +1,113 @@
+"""Start-up is recovery: fold the journal back into the state, and prove that it is the same.
+
+Every outcome is recorded, so the fold is also an audit: what the loop says now of each event must
+be what it said then, byte for byte. A run recorded by other code or other settings is not gone on
+with, because nobody could tell its past from its present.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Engine as Database
+
+from core.engine import Engine
+from core.errors import JournalError
+from core.model import OUTCOME, Records, Result, joined
+from daemon.journal import RunRow, read_events, read_outcomes
+
+EVENTS_PER_FOLD = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Where a run stands: its last event, and the close of each instrument's last bar (ms)."""
+
+    seq: int
+    last_ms: int
+    last_bar_ms: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first outcome in which a fold and the record part; a side that has ended is None."""
+
+    place: int
+    recorded: Records | None
+    folded: Records | None
+
+    def __str__(self) -> str:
+        sides = (("recorded", self.recorded), ("now", self.folded))
+        return "; ".join(f"{name}: {_spoken(row)}" for name, row in sides)
+
+
+def check_same(row: RunRow, ours: RunRow) -> None:
+    """JournalError when a run was recorded under other causes than ours."""
+    for what, theirs, mine in (
+        ("code", row.code, ours.code),
+        ("settings", row.config_hash, ours.config_hash),
+        ("kind", row.mode, ours.mode),
+    ):
+        if theirs != mine:
+            raise JournalError(
+                f"run {row.run_id} was recorded with other {what} ({theirs}, now {mine}): "
+                "start another run by `--run NAME`, its positions begin flat"
+            )
+
+
+def recover(engine: Engine, database: Database, run_id: str) -> Recovered:
+    """Fold a run's events into ``engine``; JournalError where an outcome is not as recorded."""
+    events = read_events(database, run_id)
+    parted = divergence(fold(engine, events), read_outcomes(database, run_id))
+    if parted is not None:
+        raise JournalError(
+            f"run {run_id}: the journal does not reproduce itself at outcome {parted.place} "
+            f"({parted}); nothing was traded: see `lockstep audit {run_id}`"
+        )
+    return where(engine)
+
+
+def where(engine: Engine) -> Recovered:
+    """How far an engine has folded."""
+    account = engine.arrays["account"][0]
+    closes = engine.arrays["instruments"]["bar_ts"][: len(engine.instruments)]
+    last = {i: int(close) for i, close in enumerate(closes) if close}
+    return Recovered(int(account["seq"]), int(account["now"]), last)
+
+
+def fold(engine: Engine, events: Records) -> Records:
+    """Every outcome of these events, as a new array."""
+    return joined(list(_folded(engine, events)), OUTCOME)
+
+
+def _folded(engine: Engine, events: Records) -> Iterator[Records]:
+    for start in range(0, len(events), EVENTS_PER_FOLD):
+        block = events[start : start + EVENTS_PER_FOLD]
+        track, at = engine.track(len(block)), 0
+        while at < len(block):
+            at, outcomes = engine.advance(block, at, track)
+            yield joined([outcomes], OUTCOME)
+
+
+def divergence(folded: Records, recorded: Records) -> Divergence | None:
+    """The first place where they are not equal, byte for byte."""
+    length = min(len(folded), len(recorded))
+    words = OUTCOME.itemsize // 8
+    left, right = (
+        np.ascontiguousarray(rows[:length]).view("i8").reshape(-1, words)
+        for rows in (folded, recorded)
+    )
+    parted = np.flatnonzero((left != right).any(axis=1))
+    if not len(parted) and len(folded) == len(recorded):
+        return None
+    place = int(parted[0]) if len(parted) else length
+    sides = [rows[place : place + 1] if place < len(rows) else None for rows in (recorded, folded)]
+    return Divergence(place, *sides)
+
+
+def _spoken(row: Records | None) -> str:
+    if row is None:
+        return "nothing"
+    one = row[0]
+    when = np.datetime64(int(one["ts"]), "ms")
+    return f"{Result(int(one['kind'])).name.lower()} of book {one['book']} at {when}"

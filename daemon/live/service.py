@@ -1,0 +1,146 @@
+"""One run of the daemon: recover, then fold what the inbox brings until somebody says stop.
+
+The order of a step is the loop's: the state moves, the journal makes it durable, observers look,
+and only then may an order leave. Whatever observes cannot delay or stop it.
+"""
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from sqlalchemy import Engine as Database
+
+from backtest.assemble import Setup, assemble
+from backtest.replay import NoVenue
+from core.engine import Engine
+from core.errors import UnknownName
+from core.loop import run as run_loop
+from core.model import Command, Kind, Records
+from core.ports import Feed, Journal
+from daemon.journal import RunRow, SqlJournal, begin_run, read_run_row, resume_run
+from daemon.live.inbox import Inbox, command_event, link_event
+from daemon.live.recovery import Recovered, check_same, recover, where
+from daemon.supervisor import Task, supervise
+
+log = structlog.get_logger(__name__)
+
+Observer = Callable[[Records, Records, Records], None]
+MakeFeed = Callable[[Recovered], Feed]
+Clock = Callable[[], int]
+Wrap = Callable[[Journal], Journal]
+
+
+class Observed:
+    """The journal, and after it those who look on. An observer must not raise: it is our code."""
+
+    def __init__(self, journal: Journal, observers: Sequence[Observer]) -> None:
+        self._journal, self._observers = journal, observers
+
+    async def append(self, events: Records, outcomes: Records, track: Records) -> None:
+        """Durable first, then told."""
+        await self._journal.append(events, outcomes, track)
+        for observe in self._observers:
+            observe(events, outcomes, track)
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A run that is live: its engine, its inbox, and where it stood when it was recovered."""
+
+    engine: Engine
+    inbox: Inbox
+    journal: SqlJournal
+    recovered: Recovered
+    clock: Clock
+    stopping: bool = field(default=False)
+
+    def heard(self, block: Records) -> None:
+        """Note the bars handed to the loop: a feed that is started again goes on after them."""
+        for event in block[block["kind"] == Kind.BAR]:
+            self.recovered.last_bar_ms[int(event["instrument"])] = int(event["ts_known"])
+
+    def stop(self) -> None:
+        """Take nothing more in; the loop ends when it has folded what is already here."""
+        self.stopping = True
+        self.inbox.close()
+
+    async def command(self, word: Command, book: int = 0) -> None:
+        """An operator's word becomes an event like any other."""
+        await self.inbox.put(command_event(word, self.clock(), book))
+
+    async def link(self, up: bool) -> None:
+        """All feeds went up or down; a change alone is told."""
+        for i, row in enumerate(self.engine.arrays["instruments"][: len(self.engine.instruments)]):
+            if bool(row["linked"]) != up:
+                await self.inbox.put(link_event(i, up, self.clock()))
+
+
+def open_service(
+    setup: Setup,
+    carried: Mapping[str, frozenset[str]],
+    database: Database,
+    row: RunRow,
+    clock: Clock,
+) -> Service:
+    """Begin the run, or recover it. JournalError when its record cannot be gone on with."""
+    engine = assemble(setup, carried)
+    explain = [book.strategy.explain for book in engine.books]
+    try:
+        known = read_run_row(database, row.run_id)
+    except UnknownName:
+        journal = begin_run(database, row, explain)
+        recovered = where(engine)
+    else:
+        check_same(known, row)
+        recovered = recover(engine, database, row.run_id)
+        journal = resume_run(database, row.run_id, explain)
+    log.info("recovered", run_id=row.run_id, events=recovered.seq, last_ms=recovered.last_ms)
+    inbox = Inbox(last_ms=recovered.last_ms)
+    return Service(engine=engine, inbox=inbox, journal=journal, recovered=recovered, clock=clock)
+
+
+async def run_service(
+    service: Service,
+    make_feed: MakeFeed,
+    *,
+    observers: Sequence[Observer] = (),
+    edges: Sequence[Task] = (),
+    ready: Callable[[], None] = lambda: None,
+    wrap: Wrap = lambda journal: journal,
+) -> None:
+    """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
+
+    ``wrap`` is put around the journal by tests that crash at its boundaries.
+    """
+    journal = Observed(wrap(service.journal), observers)
+
+    async def loop() -> None:
+        await run_loop(service.engine, service.inbox, journal, NoVenue())
+
+    async def feed() -> None:
+        async for block in make_feed(service.recovered):
+            await service.link(True)
+            await service.inbox.put(block)
+            service.heard(block)
+
+    async def blind() -> None:
+        await service.link(False)
+
+    async def signals() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+            async for number in received:
+                log.info("stopping", signal=signal.Signals(number).name)
+                service.stop()
+
+    tasks = [
+        Task("loop", loop, core=True),
+        Task("feed", feed, on_fail=blind),
+        Task("signals", signals),
+        *edges,
+    ]
+    ready()
+    with suppress(anyio.ClosedResourceError):
+        await supervise(tasks, lambda: service.stopping)

@@ -1,0 +1,123 @@
+"""A daemon of its own for tests: it plays a tape into a run, and may kill itself at a boundary.
+
+    python tests/daemon/live_child.py JOURNAL [BOUNDARY COUNT]
+
+``BOUNDARY`` is before, inside or after the journal's commit; at its COUNT-th time the process sends
+itself SIGKILL. It ends with 0 when the tape is played.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import numpy as np
+from sqlalchemy import event
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from shelf import shelf_setup, shelf_world  # noqa: E402
+
+from backtest.run import config_hash  # noqa: E402
+from core.compiled import source_digest  # noqa: E402
+from core.model import Records  # noqa: E402
+from core.ports import Journal  # noqa: E402
+from daemon.journal import BookRow, RunMode, RunRow, open_journal, sqlite_url  # noqa: E402
+from daemon.live.recovery import Recovered  # noqa: E402
+from daemon.live.service import Service, open_service, run_service  # noqa: E402
+from markets.history import merge  # noqa: E402
+
+BARS = 900
+STRATEGY = "e3"
+RUN = "paper-test"
+
+
+def row() -> RunRow:
+    """The run's row, its causes those of this checkout."""
+    setup = shelf_setup(STRATEGY)
+    digest, plain = config_hash(setup, False)
+    return RunRow(
+        run_id=RUN,
+        mode=RunMode.PAPER,
+        code=source_digest()[:16],
+        config_hash=digest,
+        config=plain,
+        instruments=tuple(instrument.name for instrument in setup.instruments),
+        books=tuple(
+            BookRow(
+                name=entry.book.name,
+                strategy=entry.book.strategy.name,
+                instrument=entry.book.instrument,
+            )
+            for entry in setup.books
+        ),
+        equity_start_micros=round(setup.equity * 1e6),
+        started_ms=0,
+    )
+
+
+def tape() -> Records:
+    """Every event of the world, as a replay would see it."""
+    return merge(list(shelf_world(STRATEGY, BARS).values()))
+
+
+class TapeFeed:
+    """What became known at one moment is one block; it goes on after the last bar heard."""
+
+    def __init__(self, position: Recovered, done: "Service") -> None:
+        self._from = max(position.last_bar_ms.values(), default=0)
+        self._service = done
+
+    async def __aiter__(self) -> AsyncIterator[Records]:
+        events = tape()
+        events = events[events["ts_known"] > self._from]
+        for block in np.split(events, np.flatnonzero(np.diff(events["ts_known"])) + 1):
+            if len(block):
+                yield block
+        self._service.stop()
+        await anyio.sleep_forever()
+
+
+class Deadly:
+    """A journal that kills the process at the boundary named."""
+
+    def __init__(self, journal: Journal, boundary: str, count: int) -> None:
+        self._journal, self._boundary, self._left = journal, boundary, count
+
+    def pass_by(self, boundary: str) -> None:
+        """Die here when it is time."""
+        if boundary == self._boundary:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async def append(self, events: Records, outcomes: Records, track: Records) -> None:
+        """Append, passing by the named boundaries."""
+        self.pass_by("before")
+        await self._journal.append(events, outcomes, track)
+        self.pass_by("after")
+
+
+def main() -> None:
+    """Play the tape to its end, or die on the way."""
+    path, boundary, count = sys.argv[1], *(sys.argv[2:] or ["never", "0"])
+    database = open_journal(sqlite_url(Path(path)))
+    setup = shelf_setup(STRATEGY)
+    world = shelf_world(STRATEGY, BARS)
+    carried = {name: history.fields for name, history in world.items()}
+    service = open_service(setup, carried, database, row(), lambda: service.recovered.last_ms)
+    deadly: list[Deadly] = []
+
+    def wrap(journal: Journal) -> Journal:
+        deadly.append(Deadly(journal, boundary, int(count)))
+        return deadly[0]
+
+    event.listen(database, "commit", lambda _connection: deadly and deadly[0].pass_by("inside"))
+    anyio.run(lambda: run_service(service, lambda position: TapeFeed(position, service), wrap=wrap))
+
+
+if __name__ == "__main__":
+    main()
