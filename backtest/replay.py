@@ -15,7 +15,7 @@ from core.errors import DataError
 from core.loop import run as run_loop
 from core.model import OUTCOME, TRACK, Kind, Records, Result, joined
 from core.ports import Journal
-from markets.history import History, merge
+from markets.history import History, Quality, merge
 
 # So long that what a block leaves behind fills huge pages: smaller arrays cost a page fault every
 # 4 kB, which took a quarter of the loop's time.
@@ -81,27 +81,46 @@ def evenly(length: int, step: int = EVENTS_PER_BLOCK) -> range:
 
 
 def replay(
+    setup: Setup, histories: Mapping[str, History], *, seed: int | None = None, **more: Any
+) -> Run:
+    """Run the loop over ``histories`` (by instrument name, one for each of the setup).
+
+    ``seed`` is that of generated data; further arguments are those of ``replay_block``.
+    """
+    missing = [i.name for i in setup.instruments if i.name not in histories]
+    if missing:
+        raise DataError(f"no data for instrument {', '.join(missing)}")
+    chosen = {instrument.name: histories[instrument.name] for instrument in setup.instruments}
+    return replay_block(
+        setup,
+        merge(list(chosen.values())),
+        {name: history.fields for name, history in chosen.items()},
+        data={name: history.digest for name, history in chosen.items()},
+        quality={name: history.quality for name, history in chosen.items()},
+        seed=seed,
+        **more,
+    )
+
+
+def replay_block(
     setup: Setup,
-    histories: Mapping[str, History],
+    block: Records,
+    carried: Mapping[str, frozenset[str]],
     *,
+    data: Mapping[str, str],
+    quality: Mapping[str, Quality],
     cuts: Sequence[int] | range | None = None,
     tell_all: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
 ) -> Run:
-    """Run the loop over ``histories`` (by instrument name, one for each of the setup).
+    """Run the loop over a block of events, whether from files or from a journal.
 
     ``cuts`` are the places where the events are cut into blocks: any choice gives the same run.
     ``journal`` is appended to beside the run's own memory. Raises MissingInput, StrategyError.
     """
-    missing = [i.name for i in setup.instruments if i.name not in histories]
-    if missing:
-        raise DataError(f"no data for instrument {', '.join(missing)}")
-    chosen = [histories[instrument.name] for instrument in setup.instruments]
-    carried = {i.name: history.fields for i, history in zip(setup.instruments, chosen, strict=True)}
     engine = assemble(setup, carried, tell_all=tell_all)
-    block = merge(chosen)
     memory = MemoryJournal(progress)
     kept: Journal = memory if journal is None else Journals(memory, journal)
     if cuts is None:
@@ -111,7 +130,6 @@ def replay(
     anyio.run(partial(run_loop, engine, Tape(block, cuts), kept, NoVenue()))
     seconds = time.perf_counter() - started
     config, plain = config_hash(setup, tell_all)
-    data = {i.name: history.digest for i, history in zip(setup.instruments, chosen, strict=True)}
     outcomes = joined(memory.outcomes, OUTCOME)
     return Run(
         manifest=Manifest(code=source_digest()[:16], config=config, data=data, seed=seed),
@@ -122,7 +140,7 @@ def replay(
         track=joined(memory.track, TRACK),
         outcomes=outcomes,
         digests=tuple(engine.digests),
-        quality={name: histories[name].quality for name in data},
+        quality=quality,
         plain=engine.plain,
         seconds=seconds,
         equity_start=setup.equity,

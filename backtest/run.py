@@ -127,7 +127,7 @@ def config_hash(setup: Setup, tell_all: bool) -> tuple[str, dict[str, Any]]:
                 "strategy": book.strategy.name,
                 "instrument": book.instrument,
                 "params": book.strategy.values(book.params),
-                "program": _program_hash(book.strategy),
+                "program": program_hash(book.strategy),
                 "style": book.style.name,
                 "offset": book.offset,
                 "ttl_bars": book.ttl_bars,
@@ -139,7 +139,8 @@ def config_hash(setup: Setup, tell_all: bool) -> tuple[str, dict[str, Any]]:
     return hashlib.sha256(text.encode()).hexdigest()[:16], plain
 
 
-def _program_hash(strategy: Strategy) -> str | None:
+def program_hash(strategy: Strategy) -> str | None:
+    """Hash of a strategy's program, if it is one that is interpreted."""
     if strategy.program is None:
         return None
     return hashlib.sha256(strategy.program.tobytes()).hexdigest()[:16]

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import LockstepError
-from daemon.commands import catalogue, data, demo, doctor, journals, replay, runs, settings
+from daemon.commands import audit, catalogue, data, demo, doctor, journals, replay, runs, settings
 
 USAGE = 2
 ALIASES = {"backtest": "replay"}
@@ -90,6 +90,8 @@ app.command(epilog=replay.EPILOG)(replay.replay)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)
 app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
+app.command(epilog=audit.AUDIT_EPILOG)(audit.audit)
+app.command("what-if", epilog=audit.WHAT_IF_EPILOG)(audit.what_if)
 app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
 app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
 

@@ -41,6 +41,7 @@ RULES = {
     Rule.LOSING_STREAK: "too many losses in a row",
     Rule.COOLDOWN: "too soon after the last exit",
     Rule.VOLUME_SHARE: "too large a share of the last bar's volume",
+    Rule.LINK_DOWN: "the feed of this instrument is down: we are blind",
 }
 """What each rule of the gate means, in the past tense of a report."""
 

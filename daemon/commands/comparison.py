@@ -70,7 +70,9 @@ def _causes(a: Run, b: Run) -> list[Pair]:
 def _data(run: Run, name: str) -> str | None:
     if name not in run.manifest.data:
         return None
-    quality, digest = run.quality[name], run.manifest.data[name][:12]
+    quality, digest = run.quality.get(name), run.manifest.data[name][:12]
+    if quality is None:
+        return digest
     return f"{digest}: {utc(quality.first_ms)[:16]} to {utc(quality.last_ms)[:16]}"
 
 

@@ -14,7 +14,7 @@ Url = Annotated[
 ]
 
 
-def _url(journal: str | None) -> str:
+def journal_url(journal: str | None) -> str:
     from daemon.commands.choices import Choices, read_settings
 
     return journal or read_settings(Choices()).settings.paths.journal
@@ -26,7 +26,7 @@ def list_(journal: Url = None, json: Json = False) -> None:
     from daemon.journal import list_runs, open_journal
     from markets.history import utc
 
-    engine = open_journal(_url(journal))
+    engine = open_journal(journal_url(journal))
     try:
         rows = [
             {
@@ -55,7 +55,7 @@ def upgrade(journal: Url = None, json: Json = False) -> None:
     from daemon.console import write, write_json
     from daemon.journal import upgrade as move_schema
 
-    revision = move_schema(_url(journal))
+    revision = move_schema(journal_url(journal))
     if json:
         write_json({"revision": revision})
     else:
@@ -71,7 +71,7 @@ def remove(
     from daemon.console import write, write_json
     from daemon.journal import open_journal, remove_run
 
-    engine = open_journal(_url(journal))
+    engine = open_journal(journal_url(journal))
     try:
         remove_run(engine, run)
     finally:

@@ -109,12 +109,13 @@ def diff(
     if json:
         write_json({"a": left.run_id, "b": right.run_id, **asdict(found)})
     else:
-        _tell(left, right, found)
+        tell_difference(left, right, found)
     if not found.equal:
         raise typer.Exit(1)
 
 
-def _tell(a: "Run", b: "Run", found: "Difference") -> None:
+def tell_difference(a: "Run", b: "Run", found: "Difference") -> None:
+    """What two runs do not share, for a person: causes, the first decision, the results."""
     from daemon.console import write, write_table
 
     verdict = "agree in every decision and outcome" if found.equal else "differ"

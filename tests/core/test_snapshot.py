@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from shelf import SHELF, shelf_run, shelf_setup, shelf_world
 
 from backtest.assemble import assemble
 from core.model import OUTCOME, Records, joined
 from core.snapshot import SnapshotError, put, take
 from markets.history import merge
-from shelf import SHELF, shelf_run, shelf_setup, shelf_world
 
 
 def fold(name: str, block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]:
