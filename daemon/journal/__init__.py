@@ -19,6 +19,7 @@ from daemon.journal.runs import (
     read_run_row,
     resume_run,
 )
+from daemon.journal.snapshots import read_snapshot, write_snapshot
 from daemon.journal.writer import SqlJournal
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "read_events",
     "read_outcomes",
     "read_run_row",
+    "read_snapshot",
     "record_run",
     "remove_run",
     "resume_run",
@@ -40,4 +42,5 @@ __all__ = [
     "sqlite_url",
     "upgrade",
     "write_run",
+    "write_snapshot",
 ]

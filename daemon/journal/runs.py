@@ -133,12 +133,12 @@ def read_run_row(engine: Engine, run_id: str) -> RunRow:
         return _row(connection, known(connection, run_id))
 
 
-def read_events(engine: Engine, run_id: str) -> Records:
-    """The EVENT records of a run, byte for byte as they were appended."""
+def read_events(engine: Engine, run_id: str, *, after: int = 0) -> Records:
+    """The EVENT records of a run, byte for byte as they were appended, from event ``after + 1``."""
     header = [events.c[name] for name in ("ts_known", "ts_event", "kind", "instrument")]
     with transaction(engine) as connection:
         known(connection, run_id)
-        of_run = events.c.run_id == run_id
+        of_run = (events.c.run_id == run_id) & (events.c.seq > after)
         query = select(*header, events.c.payload).where(of_run).order_by(events.c.seq)
         rows = connection.execute(query).all()
     block = np.zeros(len(rows), EVENT)
@@ -151,11 +151,15 @@ def read_events(engine: Engine, run_id: str) -> Records:
     return block
 
 
-def read_outcomes(engine: Engine, run_id: str) -> Records:
-    """The OUTCOME records of a run, byte for byte as they were appended."""
+def read_outcomes(engine: Engine, run_id: str, *, after: int = 0) -> Records:
+    """The OUTCOME records of a run, byte for byte as they were appended, of events past ``after``.
+
+    ``after`` is the end of a step, as that of a snapshot is.
+    """
     with transaction(engine) as connection:
         known(connection, run_id)
-        query = select(steps.c.records).where(steps.c.run_id == run_id).order_by(steps.c.seq)
+        of_run = (steps.c.run_id == run_id) & (steps.c.seq > after)
+        query = select(steps.c.records).where(of_run).order_by(steps.c.seq)
         return np.frombuffer(b"".join(connection.scalars(query)), OUTCOME).copy()
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The schema this code reads and writes: head of ``migrations``."""
 
 metadata = MetaData(
@@ -148,6 +148,17 @@ steps = _table(
 )
 """One row a transaction: how many events it holds up to ``seq``, and its OUTCOME records, raw. They
 are what an audit compares byte for byte with a replay of the events."""
+
+snapshots = _table(
+    "snapshots",
+    "seq",
+    _whole("seq"),
+    _plain("state", LargeBinary),
+    _of("events", "seq"),
+    large=True,
+)
+"""The state after an event, so that a restart need not fold the run from its beginning. A shortcut:
+every row of it can be had again from the events, and old ones are dropped."""
 
 signals = _outcome(
     "signals",

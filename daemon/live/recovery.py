@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from sqlalchemy import Engine as Database
 
 from core.engine import Engine
 from core.errors import JournalError
 from core.model import OUTCOME, Records, Result, joined
-from daemon.journal import RunRow, read_events, read_outcomes
+from core.snapshot import SnapshotError, put
+from daemon.journal import RunRow, read_events, read_outcomes, read_snapshot
 
 EVENTS_PER_FOLD = 1_048_576
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,32 @@ def check_same(row: RunRow, ours: RunRow) -> None:
 
 
 def recover(engine: Engine, database: Database, run_id: str) -> Recovered:
-    """Fold a run's events into ``engine``; JournalError where an outcome is not as recorded."""
-    events = read_events(database, run_id)
-    parted = divergence(fold(engine, events), read_outcomes(database, run_id))
+    """Fold a run's events into ``engine``, from its newest snapshot on where there is one.
+
+    JournalError where an outcome is not as recorded.
+    """
+    start = _restore(engine, database, run_id)
+    events = read_events(database, run_id, after=start)
+    parted = divergence(fold(engine, events), read_outcomes(database, run_id, after=start))
     if parted is not None:
         raise JournalError(
             f"run {run_id}: the journal does not reproduce itself at outcome {parted.place} "
             f"({parted}); nothing was traded: see `lockstep audit {run_id}`"
         )
     return where(engine)
+
+
+def _restore(engine: Engine, database: Database, run_id: str) -> int:
+    """Lay the newest snapshot into the engine; answers its event, 0 when there is none to use."""
+    found = read_snapshot(database, run_id)
+    if found is None:
+        return 0
+    try:
+        put(engine.arrays, found[1])
+    except SnapshotError as error:
+        log.warning("snapshot not used", run_id=run_id, seq=found[0], why=str(error))
+        return 0
+    return found[0]
 
 
 def where(engine: Engine) -> Recovered:

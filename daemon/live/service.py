@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import structlog
+from anyio import to_thread
 from sqlalchemy import Engine as Database
 
 from backtest.assemble import Setup, assemble
@@ -20,7 +21,15 @@ from core.errors import UnknownName
 from core.loop import run as run_loop
 from core.model import Command, Kind, Records
 from core.ports import Feed, Journal
-from daemon.journal import RunRow, SqlJournal, begin_run, read_run_row, resume_run
+from core.snapshot import take
+from daemon.journal import (
+    RunRow,
+    SqlJournal,
+    begin_run,
+    read_run_row,
+    resume_run,
+    write_snapshot,
+)
 from daemon.live.inbox import Inbox, command_event, link_event
 from daemon.live.recovery import Recovered, check_same, recover, where
 from daemon.supervisor import Task, supervise
@@ -31,6 +40,8 @@ Observer = Callable[[Records, Records, Records], None]
 MakeFeed = Callable[[Recovered], Feed]
 Clock = Callable[[], int]
 Wrap = Callable[[Journal], Journal]
+
+SNAPSHOT_EVENTS = 20_000
 
 
 class Observed:
@@ -44,6 +55,23 @@ class Observed:
         await self._journal.append(events, outcomes, track)
         for observe in self._observers:
             observe(events, outcomes, track)
+
+
+class Snapshotting:
+    """A journal that also keeps the state from time to time, right where the journal stands."""
+
+    def __init__(self, journal: SqlJournal, engine: Engine, every: int) -> None:
+        self._journal, self._engine, self._every = journal, engine, every
+        self._last = journal.seq
+
+    async def append(self, events: Records, outcomes: Records, track: Records) -> None:
+        """Append; every so many events the state follows, in a thread like the journal itself."""
+        await self._journal.append(events, outcomes, track)
+        if self._journal.seq - self._last >= self._every:
+            self._last = self._journal.seq
+            state = take(self._engine.arrays)
+            where = (self._journal.engine, self._journal.run_id, self._last)
+            await to_thread.run_sync(write_snapshot, *where, state)
 
 
 @dataclass(kw_only=True)
@@ -110,12 +138,14 @@ async def run_service(
     edges: Sequence[Task] = (),
     ready: Callable[[], None] = lambda: None,
     wrap: Wrap = lambda journal: journal,
+    snapshot_events: int = SNAPSHOT_EVENTS,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
 
     ``wrap`` is put around the journal by tests that crash at its boundaries.
     """
-    journal = Observed(wrap(service.journal), observers)
+    kept = Snapshotting(service.journal, service.engine, snapshot_events)
+    journal = Observed(wrap(kept), observers)
 
     async def loop() -> None:
         await run_loop(service.engine, service.inbox, journal, NoVenue())

@@ -116,7 +116,11 @@ def main() -> None:
         return deadly[0]
 
     event.listen(database, "commit", lambda _connection: deadly and deadly[0].pass_by("inside"))
-    anyio.run(lambda: run_service(service, lambda position: TapeFeed(position, service), wrap=wrap))
+    anyio.run(
+        lambda: run_service(
+            service, lambda position: TapeFeed(position, service), wrap=wrap, snapshot_events=100
+        )
+    )
 
 
 if __name__ == "__main__":
