@@ -3,7 +3,7 @@ causes. Two runs with equal manifests are equal byte for byte, so the run id is 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from backtest.assemble import Setup
 from core.errors import DataError, UnknownName
-from core.model import EVENT, MICROS_PER_UNIT, Records, Result
+from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records, Result, joined
 from core.strategy import Strategy
 from markets.history import Quality
 from risk.gate import Rule
@@ -79,10 +79,7 @@ class Run:
     @cached_property
     def decisions_hash(self) -> str:
         """Hex digest over all decisions and outcomes."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(np.array(self.digests, np.uint64).tobytes())
-        digest.update(np.ascontiguousarray(self.outcomes).view("u1").data)
-        return digest.hexdigest()
+        return decisions_hash(self.digests, self.outcomes)
 
     def of(self, kind: Result) -> Records:
         """The outcomes of one kind, a copy."""
@@ -103,6 +100,20 @@ class Run:
         """Refused intents by rule."""
         rules, counts = np.unique(self.of(Result.REFUSED)["rule"], return_counts=True)
         return {Rule(rule).name.lower(): int(n) for rule, n in zip(rules, counts, strict=True)}
+
+
+def decisions_hash(digests: Sequence[int], outcomes: Records) -> str:
+    """Hex digest over the decisions of every book and over every outcome.
+
+    The number of the event is left out: a live run also counts events that change nothing, such as
+    a line that went down and up between two bars, and it must still equal its replay.
+    """
+    rows = joined([outcomes], OUTCOME)
+    rows["seq"] = 0
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.array(digests, np.uint64).tobytes())
+    digest.update(rows.view("u1").data)
+    return digest.hexdigest()
 
 
 def describe(strategy: Strategy, codes: Records) -> dict[int, str]:

@@ -7,9 +7,9 @@ strategy) are plain here; whoever builds those things checks their keys.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,9 @@ from pydantic_settings import (
 
 Scalar: TypeAlias = bool | int | float | str
 Table: TypeAlias = dict[str, Scalar]
+Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(lambda given: SecretStr(str(given)))]
+"""A value that no error, dump or listing shows. Its check never fails, for a failure would tell it.
+It stands here so that its variable is known; who needs it reads it from where secrets may stand."""
 
 
 class Section(BaseModel):
@@ -74,6 +77,68 @@ class Paths(Section):
     journal: str = "sqlite:///journal.sqlite"
 
 
+class Api(Section):
+    """The daemon's HTTP API. Beside loopback it answers only with a token the operator gave.
+
+    The token comes from the systemd credential ``api_token``, ``LOCKSTEP__API__TOKEN``, or a file
+    only its owner may read; ``read_token`` may only look. On loopback a token that is nowhere is
+    made, in ``token_file`` (``control.token`` among the runs). ``metrics_open``: /metrics needs no
+    token on loopback.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(8321, ge=0, le=65_535)
+    token: Secret | None = None
+    token_file: Path | None = None
+    read_token: Secret | None = None
+    read_token_file: Path | None = None
+    metrics_open: bool = False
+    requests_per_minute: float = Field(240.0, gt=0)
+    burst: int = Field(60, ge=1)
+
+
+Topic: TypeAlias = Literal["fill", "trade", "mode", "refusal", "link", "run"]
+
+
+class Notify(Section):
+    """Where the daemon tells its operator what happened, and of what.
+
+    The webhook's address and Telegram's token are secrets: they come from the systemd credentials
+    ``notify_webhook`` and ``notify_telegram_token``, ``LOCKSTEP__NOTIFY__WEBHOOK`` and
+    ``LOCKSTEP__NOTIFY__TELEGRAM_TOKEN``, or files only their owner may read.
+    """
+
+    webhook: Secret | None = None
+    webhook_file: Path | None = None
+    telegram_token: Secret | None = None
+    telegram_token_file: Path | None = None
+    telegram_chat: int | str = ""
+    topics: tuple[Topic, ...] = ("fill", "trade", "mode", "refusal", "link", "run")
+    messages_per_minute: float = Field(10.0, gt=0)
+
+
+class Line(Section):
+    """The market a live run follows: whose, the bars wanted, and how many of them to begin with.
+
+    ``stream`` and ``info`` are the venue's addresses, its own where empty.
+    """
+
+    venue: Literal["hyperliquid"] = "hyperliquid"
+    interval: str = "1m"
+    warmup_bars: int = Field(500, ge=0)
+    stream: str = ""
+    info: str = ""
+
+
+class Live(Section):
+    """A live run: its name in the journal, and how often its state is kept."""
+
+    run: str = Field("paper", min_length=1)
+    snapshot_events: int = Field(20_000, ge=1)
+    feed: Line = Line()
+
+
 class Settings(BaseSettings):
     """The whole tree. ``sizing``, ``limits`` and ``instrument`` are defaults for every book and
     every instrument; ``instruments.NAME`` and ``strategies.NAME`` are laid over them."""
@@ -89,6 +154,9 @@ class Settings(BaseSettings):
     data: dict[str, Source] = {}
     plugins: Plugins = Plugins()
     paths: Paths = Paths()
+    live: Live = Live()
+    api: Api = Api()
+    notify: Notify = Notify()
 
     @classmethod
     def laid(cls, layers: Iterable[Mapping[str, Any]]) -> "Settings":

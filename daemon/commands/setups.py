@@ -15,7 +15,7 @@ from core.model import FeeModel, InstrumentKind, OrderStyle
 from core.strategy import Strategy
 from daemon.commands.histories import read_histories
 from daemon.commands.shelf import Shelf
-from markets.history import History, crop
+from markets.history import Contract, History, crop
 from risk.limits import Limits, Sizing, SizingRule
 
 Terms = TypeVar("Terms", Limits, Sizing, Instrument)
@@ -61,7 +61,7 @@ def plan_run(
     names = list(histories)
     traded = {label: _instruments(resolved, label, groups, names) for label in strategies}
     setup = Setup(
-        instruments=tuple(_instrument(resolved, name, histories[name]) for name in names),
+        instruments=tuple(_instrument(resolved, name, histories[name].contract) for name in names),
         books=tuple(
             _book(resolved, shelf, label, strategies[label], name)
             for label, chosen in traded.items()
@@ -121,16 +121,37 @@ def _cropped(
     return kept
 
 
-def _instrument(resolved: Resolved, name: str, history: History) -> Instrument:
+def live_setup(resolved: Resolved, shelf: Shelf) -> Setup:
+    """The setup of a live run: every ``[instruments.NAME]``, named as the venue names it."""
+    settings = resolved.settings
+    names = list(settings.instruments)
+    if not settings.strategies:
+        raise ConfigError("nothing to run: give --strategy NAME, --rules FILE or --profile NAME")
+    if not names:
+        raise ConfigError("nothing to trade: add a table [instruments.NAME] for each, such as BTC")
+    groups: dict[str, dict[str, History]] = {name: {} for name in names}
+    strategies = {label: shelf.strategy(label) for label in settings.strategies}
+    return Setup(
+        instruments=tuple(_instrument(resolved, name, None) for name in names),
+        books=tuple(
+            _book(resolved, shelf, label, strategy, name)
+            for label, strategy in strategies.items()
+            for name in _instruments(resolved, label, groups, names)
+        ),
+        equity=settings.account.equity,
+        limits=limits_of(resolved, ("account", "limits")),
+    )
+
+
+def _instrument(resolved: Resolved, name: str, contract: Contract | None) -> Instrument:
     """Terms of an instrument; data of a contract make it a binary unless stated."""
     paths = [("instrument",), ("instruments", name)]
     terms = _merged(resolved, paths, Instrument, barred={"name"})
     kind = terms.pop("kind", None)
     if kind is None:
-        kind = InstrumentKind.PERP if history.contract is None else InstrumentKind.BINARY
+        kind = InstrumentKind.PERP if contract is None else InstrumentKind.BINARY
     base = binary(name) if kind == InstrumentKind.BINARY else Instrument(name=name)
-    if history.contract is not None:
-        contract = history.contract
+    if contract is not None:
         base = replace(base, expires_ts=contract.expires_ms, cluster=contract.cluster or name)
     return _built(resolved, paths, lambda: replace(base, **terms))
 

@@ -152,15 +152,13 @@ def read_events(engine: Engine, run_id: str, *, after: int = 0) -> Records:
 
 
 def read_outcomes(engine: Engine, run_id: str, *, after: int = 0) -> Records:
-    """The OUTCOME records of a run, byte for byte as they were appended, of events past ``after``.
-
-    ``after`` is the end of a step, as that of a snapshot is.
-    """
+    """The OUTCOME records of a run, byte for byte as appended, of the events past ``after``."""
     with transaction(engine) as connection:
         known(connection, run_id)
         of_run = (steps.c.run_id == run_id) & (steps.c.seq > after)
         query = select(steps.c.records).where(of_run).order_by(steps.c.seq)
-        return np.frombuffer(b"".join(connection.scalars(query)), OUTCOME).copy()
+        outcomes = np.frombuffer(b"".join(connection.scalars(query)), OUTCOME)
+    return outcomes[np.searchsorted(outcomes["seq"], after, side="right") :].copy()
 
 
 def known(connection: Connection, run_id: str) -> Row[Any]:

@@ -16,13 +16,17 @@ from sqlalchemy import Engine as Database
 
 from backtest.assemble import Setup, assemble
 from backtest.replay import NoVenue
+from backtest.run import config_hash
+from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
-from core.model import Command, Kind, Records
+from core.model import MICROS_PER_UNIT, Command, Records
 from core.ports import Feed, Journal
 from core.snapshot import take
 from daemon.journal import (
+    BookRow,
+    RunMode,
     RunRow,
     SqlJournal,
     begin_run,
@@ -37,7 +41,6 @@ from daemon.supervisor import Task, supervise
 log = structlog.get_logger(__name__)
 
 Observer = Callable[[Records, Records, Records], None]
-MakeFeed = Callable[[Recovered], Feed]
 Clock = Callable[[], int]
 Wrap = Callable[[Journal], Journal]
 
@@ -85,11 +88,6 @@ class Service:
     clock: Clock
     stopping: bool = field(default=False)
 
-    def heard(self, block: Records) -> None:
-        """Note the bars handed to the loop: a feed that is started again goes on after them."""
-        for event in block[block["kind"] == Kind.BAR]:
-            self.recovered.last_bar_ms[int(event["instrument"])] = int(event["ts_known"])
-
     def stop(self) -> None:
         """Take nothing more in; the loop ends when it has folded what is already here."""
         self.stopping = True
@@ -104,6 +102,30 @@ class Service:
         for i, row in enumerate(self.engine.arrays["instruments"][: len(self.engine.instruments)]):
             if bool(row["linked"]) != up:
                 await self.inbox.put(link_event(i, up, self.clock()))
+
+
+def paper_row(run_id: str, setup: Setup, *, started_ms: int) -> RunRow:
+    """The journal's row of a run on paper: its causes, as a replay's manifest has them."""
+    digest, plain = config_hash(setup, tell_all=False)
+    return RunRow(
+        run_id=run_id,
+        mode=RunMode.PAPER,
+        code=source_digest()[:16],
+        config_hash=digest,
+        config=plain,
+        instruments=tuple(instrument.name for instrument in setup.instruments),
+        books=tuple(
+            BookRow(
+                name=entry.book.name,
+                strategy=entry.book.strategy.name,
+                instrument=entry.book.instrument,
+                params=entry.book.strategy.values(entry.book.params),
+            )
+            for entry in setup.books
+        ),
+        equity_start_micros=round(setup.equity * MICROS_PER_UNIT),
+        started_ms=started_ms,
+    )
 
 
 def open_service(
@@ -132,7 +154,7 @@ def open_service(
 
 async def run_service(
     service: Service,
-    make_feed: MakeFeed,
+    feed: Feed,
     *,
     observers: Sequence[Observer] = (),
     edges: Sequence[Task] = (),
@@ -142,6 +164,7 @@ async def run_service(
 ) -> None:
     """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
 
+    ``feed`` begins after ``service.recovered``; what keeps it going is among the ``edges``.
     ``wrap`` is put around the journal by tests that crash at its boundaries.
     """
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
@@ -150,14 +173,9 @@ async def run_service(
     async def loop() -> None:
         await run_loop(service.engine, service.inbox, journal, NoVenue())
 
-    async def feed() -> None:
-        async for block in make_feed(service.recovered):
-            await service.link(True)
+    async def pump() -> None:
+        async for block in feed:
             await service.inbox.put(block)
-            service.heard(block)
-
-    async def blind() -> None:
-        await service.link(False)
 
     async def signals() -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
@@ -167,7 +185,7 @@ async def run_service(
 
     tasks = [
         Task("loop", loop, core=True),
-        Task("feed", feed, on_fail=blind),
+        Task("feed", pump),
         Task("signals", signals),
         *edges,
     ]

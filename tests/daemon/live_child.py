@@ -21,42 +21,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from shelf import shelf_setup, shelf_world  # noqa: E402
 
-from backtest.run import config_hash  # noqa: E402
-from core.compiled import source_digest  # noqa: E402
 from core.model import Records  # noqa: E402
 from core.ports import Journal  # noqa: E402
-from daemon.journal import BookRow, RunMode, RunRow, open_journal, sqlite_url  # noqa: E402
-from daemon.live.recovery import Recovered  # noqa: E402
-from daemon.live.service import Service, open_service, run_service  # noqa: E402
+from daemon.journal import open_journal, sqlite_url  # noqa: E402
+from daemon.live.service import Service, open_service, paper_row, run_service  # noqa: E402
 from markets.history import merge  # noqa: E402
 
 BARS = 900
 STRATEGY = "e3"
 RUN = "paper-test"
-
-
-def row() -> RunRow:
-    """The run's row, its causes those of this checkout."""
-    setup = shelf_setup(STRATEGY)
-    digest, plain = config_hash(setup, False)
-    return RunRow(
-        run_id=RUN,
-        mode=RunMode.PAPER,
-        code=source_digest()[:16],
-        config_hash=digest,
-        config=plain,
-        instruments=tuple(instrument.name for instrument in setup.instruments),
-        books=tuple(
-            BookRow(
-                name=entry.book.name,
-                strategy=entry.book.strategy.name,
-                instrument=entry.book.instrument,
-            )
-            for entry in setup.books
-        ),
-        equity_start_micros=round(setup.equity * 1e6),
-        started_ms=0,
-    )
 
 
 def tape() -> Records:
@@ -67,9 +40,9 @@ def tape() -> Records:
 class TapeFeed:
     """What became known at one moment is one block; it goes on after the last bar heard."""
 
-    def __init__(self, position: Recovered, done: "Service") -> None:
-        self._from = max(position.last_bar_ms.values(), default=0)
-        self._service = done
+    def __init__(self, service: Service) -> None:
+        self._from = max(service.recovered.last_bar_ms.values(), default=0)
+        self._service = service
 
     async def __aiter__(self) -> AsyncIterator[Records]:
         events = tape()
@@ -108,7 +81,8 @@ def main() -> None:
     setup = shelf_setup(STRATEGY)
     world = shelf_world(STRATEGY, BARS)
     carried = {name: history.fields for name, history in world.items()}
-    service = open_service(setup, carried, database, row(), lambda: service.recovered.last_ms)
+    row = paper_row(RUN, setup, started_ms=0)
+    service = open_service(setup, carried, database, row, lambda: service.recovered.last_ms)
     deadly: list[Deadly] = []
 
     def wrap(journal: Journal) -> Journal:
@@ -116,11 +90,8 @@ def main() -> None:
         return deadly[0]
 
     event.listen(database, "commit", lambda _connection: deadly and deadly[0].pass_by("inside"))
-    anyio.run(
-        lambda: run_service(
-            service, lambda position: TapeFeed(position, service), wrap=wrap, snapshot_events=100
-        )
-    )
+    feed = TapeFeed(service)
+    anyio.run(lambda: run_service(service, feed, wrap=wrap, snapshot_events=100))
 
 
 if __name__ == "__main__":
