@@ -7,7 +7,7 @@ and only then may an order leave. Whatever observes cannot delay or stop it.
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
 import structlog
@@ -86,7 +86,8 @@ class Service:
     journal: SqlJournal
     recovered: Recovered
     clock: Clock
-    stopping: bool = field(default=False)
+    line_up: bool
+    stopping: bool = False
 
     def stop(self) -> None:
         """Take nothing more in; the loop ends when it has folded what is already here."""
@@ -98,9 +99,10 @@ class Service:
         await self.inbox.put(command_event(word, self.clock(), book))
 
     async def link(self, up: bool) -> None:
-        """All feeds went up or down; a change alone is told."""
-        for i, row in enumerate(self.engine.arrays["instruments"][: len(self.engine.instruments)]):
-            if bool(row["linked"]) != up:
+        """The line to the market went up or down; a change alone is told."""
+        if up != self.line_up:
+            self.line_up = up
+            for i in range(len(self.engine.instruments)):
                 await self.inbox.put(link_event(i, up, self.clock()))
 
 
@@ -149,7 +151,14 @@ def open_service(
         journal = resume_run(database, row.run_id, explain)
     log.info("recovered", run_id=row.run_id, events=recovered.seq, last_ms=recovered.last_ms)
     inbox = Inbox(last_ms=recovered.last_ms)
-    return Service(engine=engine, inbox=inbox, journal=journal, recovered=recovered, clock=clock)
+    return Service(
+        engine=engine,
+        inbox=inbox,
+        journal=journal,
+        recovered=recovered,
+        clock=clock,
+        line_up=bool(engine.arrays["instruments"]["linked"].all()),
+    )
 
 
 async def run_service(

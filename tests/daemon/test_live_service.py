@@ -1,4 +1,4 @@
-"""A live run in one process: it stops, goes on, refuses what it cannot trust, and keeps its latch."""
+"""A live run in one process: it stops, goes on, refuses what it cannot trust, keeps its latch."""
 
 import os
 import signal
@@ -117,9 +117,9 @@ def test_a_journal_that_does_not_reproduce_itself_is_not_traded_on(tmp_path: Pat
     path = tmp_path / "j.sqlite"
     played(path, [0, 1, 1])
     with sqlite3.connect(path) as database:
-        payload = database.execute("SELECT payload FROM events WHERE seq = 2").fetchone()[0]
+        payload = database.execute("SELECT payload FROM events WHERE seq = 4").fetchone()[0]
         forged = np.frombuffer(payload, "f8") * 1.5
-        database.execute("UPDATE events SET payload = ? WHERE seq = 2", (forged.tobytes(),))
+        database.execute("UPDATE events SET payload = ? WHERE seq = 4", (forged.tobytes(),))
     with pytest.raises(JournalError, match="does not reproduce itself"):
         opened(path)
 
