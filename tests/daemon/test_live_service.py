@@ -3,7 +3,8 @@
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ SETUP = one_book(
 )
 
 
+DATABASES: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close every database that a test opened."""
+    yield
+    while DATABASES:
+        DATABASES.pop().dispose()
+
+
 class Tape:
     """Blocks to be played, with something done before some of them; at the end the run stops."""
 
@@ -53,6 +65,7 @@ class Tape:
 
 def opened(path: Path, setup: Setup = SETUP) -> Service:
     database = open_journal(sqlite_url(path))
+    DATABASES.append(database)
     carried = {"X": frozenset({"open", "high", "low", "close", "volume", "open_interest"})}
     row = paper_row("paper", setup, started_ms=0)
     return open_service(setup, carried, database, row, lambda: START)
@@ -116,10 +129,11 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_a_journal_that_does_not_reproduce_itself_is_not_traded_on(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     played(path, [0, 1, 1])
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         payload = database.execute("SELECT payload FROM events WHERE seq = 4").fetchone()[0]
         forged = np.frombuffer(payload, "f8") * 1.5
         database.execute("UPDATE events SET payload = ? WHERE seq = 4", (forged.tobytes(),))
+        database.commit()
     with pytest.raises(JournalError, match="does not reproduce itself"):
         opened(path)
 
@@ -139,7 +153,7 @@ def test_observers_see_each_step_after_it_is_durable(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def observe(events: Records, _outcomes: Records, _track: Records) -> None:
-        with sqlite3.connect(tmp_path / "j.sqlite") as database:
+        with closing(sqlite3.connect(tmp_path / "j.sqlite")) as database:
             recorded = database.execute("SELECT max(seq) FROM events").fetchone()[0]
         seen.append(recorded - len(events))
 
