@@ -23,6 +23,7 @@ class Inbox:
     def __init__(self, *, last_ms: int = 0) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[Records](BLOCKS_MAX)
         self._last_ms = last_ms
+        self._read = False
 
     async def put(self, events: Records) -> None:
         """Hand over events in the order they became known; a closed inbox takes none, for what
@@ -32,8 +33,10 @@ class Inbox:
                 await self._send.send(events)
 
     def close(self) -> None:
-        """Take no more; the loop ends when it has seen what is already in."""
+        """Take no more; the loop, if it has begun, ends when it has seen what is already in."""
         self._send.close()
+        if not self._read:
+            self._receive.close()
 
     @property
     def waiting(self) -> int:
@@ -41,6 +44,7 @@ class Inbox:
         return self._receive.statistics().current_buffer_used
 
     async def __aiter__(self) -> AsyncIterator[Records]:
+        self._read = True
         async with self._receive:
             async for events in self._receive:
                 yield self._in_order(events)

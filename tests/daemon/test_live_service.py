@@ -95,6 +95,7 @@ def test_a_halt_survives_a_restart_and_only_a_resume_lifts_it(tmp_path: Path) ->
     path = tmp_path / "j.sqlite"
     played(path, [0, 1, 1, 1], {1: say(Command.HALT)})
     again = opened(path)
+    again.stop()
     assert again.engine.arrays["account"]["mode"][0] == Mode.HALTED
     played(path, [0, 1, 1, 1, 1, 1], {})
     service = played(path, [0, 1, 1, 1, 1, 1, 1, 1, 1], {0: say(Command.RESUME)})
