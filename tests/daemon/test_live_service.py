@@ -165,13 +165,16 @@ def test_observers_see_each_step_after_it_is_durable(tmp_path: Path) -> None:
 
 def test_the_inbox_stamps_what_comes_late_with_when_it_came() -> None:
     async def collect() -> list[int]:
-        inbox = Inbox()
+        inbox, stamps = Inbox(), []
+        blocks = aiter(inbox)
         for ts in (5, 3, 9):
             event = scripted([1.0], [1.0], [1.0]).events[:1].copy()
             event["ts_known"] = ts
             await inbox.put(event)
+            stamps.append(int((await anext(blocks))["ts_known"][0]))
         inbox.close()
-        return [int(block["ts_known"][0]) async for block in inbox]
+        assert [block async for block in blocks] == []
+        return stamps
 
     assert anyio.run(collect) == [5, 5, 9]
 
