@@ -1,0 +1,1 @@
+"""Hyperliquid perpetuals: public market data, live and recent."""
