@@ -1,0 +1,1 @@
+"""What the daemon shows of itself: metrics and log lines, folded from the journal's own records."""
