@@ -36,28 +36,15 @@ from daemon.journal import (
 )
 from daemon.live.inbox import Inbox, command_event, link_event
 from daemon.live.recovery import Recovered, check_same, recover, where
+from daemon.observe.stopwatch import Stopwatch, Tick
 from daemon.supervisor import Task, supervise
 
 log = structlog.get_logger(__name__)
 
-Observer = Callable[[Records, Records, Records], None]
 Clock = Callable[[], int]
 Wrap = Callable[[Journal], Journal]
 
 SNAPSHOT_EVENTS = 20_000
-
-
-class Observed:
-    """The journal, and after it those who look on. An observer must not raise: it is our code."""
-
-    def __init__(self, journal: Journal, observers: Sequence[Observer]) -> None:
-        self._journal, self._observers = journal, observers
-
-    async def append(self, events: Records, outcomes: Records, track: Records) -> None:
-        """Durable first, then told."""
-        await self._journal.append(events, outcomes, track)
-        for observe in self._observers:
-            observe(events, outcomes, track)
 
 
 class Snapshotting:
@@ -165,8 +152,9 @@ async def run_service(
     service: Service,
     feed: Feed,
     *,
-    observers: Sequence[Observer] = (),
-    edges: Sequence[Task] = (),
+    begun: Callable[[Records], None] = lambda _block: None,
+    ended: Callable[[Tick], None] = lambda _tick: None,
+    edges: Callable[[Stopwatch], Sequence[Task]] = lambda _watch: (),
     ready: Callable[[], None] = lambda: None,
     wrap: Wrap = lambda journal: journal,
     snapshot_events: int = SNAPSHOT_EVENTS,
@@ -174,13 +162,14 @@ async def run_service(
     """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
 
     ``feed`` begins after ``service.recovered``; what keeps it going is among the ``edges``.
+    ``begun`` and ``ended`` look on at each tick, the latter once it is durable; neither may raise.
     ``wrap`` is put around the journal by tests that crash at its boundaries.
     """
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
-    journal = Observed(wrap(kept), observers)
+    watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
 
     async def loop() -> None:
-        await run_loop(service.engine, service.inbox, journal, NoVenue())
+        await run_loop(service.engine, watch, watch, NoVenue())
 
     async def pump() -> None:
         async for block in feed:
@@ -196,7 +185,7 @@ async def run_service(
         Task("loop", loop, core=True),
         Task("feed", pump),
         Task("signals", signals),
-        *edges,
+        *edges(watch),
     ]
     ready()
     with suppress(anyio.ClosedResourceError):

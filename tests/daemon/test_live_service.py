@@ -20,6 +20,7 @@ from core.model import Command, Kind, Mode, Records, Result
 from daemon.journal import open_journal, read_events, read_outcomes, sqlite_url
 from daemon.live.inbox import Inbox
 from daemon.live.service import Service, open_service, paper_row, run_service
+from daemon.observe.stopwatch import Tick
 from daemon.supervisor import CoreStopped, Task, supervise
 from risk.limits import Limits, Sizing, SizingRule
 
@@ -153,12 +154,12 @@ def test_sigterm_folds_what_is_in_and_ends(tmp_path: Path) -> None:
 def test_observers_see_each_step_after_it_is_durable(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def observe(events: Records, _outcomes: Records, _track: Records) -> None:
+    def ended(tick: Tick) -> None:
         with closing(sqlite3.connect(tmp_path / "j.sqlite")) as database:
             recorded = database.execute("SELECT max(seq) FROM events").fetchone()[0]
-        seen.append(recorded - len(events))
+        seen.append(recorded - len(tick.events))
 
-    played(tmp_path / "j.sqlite", [0, 1, 1], observers=[observe])
+    played(tmp_path / "j.sqlite", [0, 1, 1], ended=ended)
     assert seen == sorted(seen)
     assert seen[0] == 0
 

@@ -1,0 +1,119 @@
+"""``lockstep run``: the loop as a service, on paper, against a live market."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daemon.commands.journals import Url, journal_url
+from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
+
+if TYPE_CHECKING:
+    from config.layers import Resolved
+    from daemon.live.service import Service
+    from markets.hyperliquid.feed import HyperliquidFeed
+
+EPILOG = (
+    "Example: lockstep run --config paper.toml\n\n"
+    "It trades on paper: orders fill in the simulated venue, with every cost. SIGTERM drains and "
+    "ends it; started again, it goes on where its journal stands."
+)
+CARRIED = frozenset(
+    {
+        *("open", "high", "low", "close", "volume", "mark", "oracle", "bid", "ask"),
+        *("bid_depth", "ask_depth", "open_interest", "funding_rate"),
+    }
+)
+"""What the live feed carries."""
+
+LINK_LOOK_S = 1.0
+
+Name = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="The run in the journal (live.run).")
+]
+
+
+def run(
+    strategy: Strategies = None,
+    rules: Rules = None,
+    set_: Sets = None,
+    profile: Profile = None,
+    config: Config = None,
+    run_: Name = None,
+    journal: Url = None,
+) -> None:
+    """Trade on paper against a live market, until stopped."""
+    import anyio
+
+    from daemon.clock import now_ms
+    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.setups import live_setup
+    from daemon.commands.shelf import open_shelf
+    from daemon.journal import open_journal
+    from daemon.live.service import open_service, paper_row
+
+    choices = Choices(
+        profile=profile,
+        config=config,
+        strategies=strategy or (),
+        rules=rules or (),
+        sets=set_ or (),
+    )
+    resolved = read_settings(choices)
+    setup = live_setup(resolved, open_shelf(resolved))
+    database = open_journal(journal or journal_url(resolved.settings.paths.journal))
+    try:
+        row = paper_row(run_ or resolved.settings.live.run, setup, started_ms=now_ms())
+        carried = {instrument.name: CARRIED for instrument in setup.instruments}
+        service = open_service(setup, carried, database, row, now_ms)
+        anyio.run(_serve, service, resolved)
+    finally:
+        database.dispose()
+
+
+async def _serve(service: "Service", resolved: "Resolved") -> None:
+    from daemon.live.service import run_service
+    from daemon.supervisor import Task
+
+    feed = _feed(service, resolved)
+
+    async def watch() -> None:
+        await watch_link(service, feed)
+
+    edges = [Task("line", feed.run), Task("link", watch)]
+    live = resolved.settings.live
+    await run_service(service, feed, edges=edges, snapshot_events=live.snapshot_events)
+
+
+async def watch_link(service: "Service", feed: Any) -> None:
+    """Tell the gate when we go blind, and when we see again."""
+    import anyio
+
+    while True:
+        await anyio.sleep(LINK_LOOK_S)
+        await service.link(feed.link.connected)
+
+
+def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed":
+    """The market's feed, to go on after the last bar the run has folded."""
+    import random
+
+    from daemon.clock import now_ms
+    from markets.feeds.stream import StreamSettings
+    from markets.hyperliquid.client import InfoSettings
+    from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
+    from markets.intervals import parse_interval
+
+    line = resolved.settings.live.feed
+    coins = tuple(instrument.name for instrument in service.engine.instruments)
+    since = {coins[i]: close for i, close in service.recovered.last_bar_ms.items()}
+    settings = FeedSettings(
+        coins=coins,
+        interval_ms=parse_interval(line.interval),
+        # a run that goes on has its past in the journal
+        warmup_bars=0 if since else line.warmup_bars,
+        since_ms=since,
+        settled_ms=since,
+        stream=StreamSettings(url=line.stream or MAINNET_STREAM),
+        info=InfoSettings(url=line.info) if line.info else InfoSettings(),
+    )
+    return HyperliquidFeed(settings, now_ms, random.random)
