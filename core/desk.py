@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from core.compiled import call_code, call_value, compiled, floats
+from core.fills import cancel_orders
 from core.ledger import equity_micros, to_lots
 from core.model import (
     MICROS_PER_UNIT,
@@ -286,8 +287,15 @@ def pursue(state: Any, b: int, target: float, confidence: float, exit_code: int)
 
 @compiled
 def close_book(state: Any, b: int) -> None:
-    """An operator closes a book: it stays flat until its strategy changes its mind."""
+    """An operator closes a book: it stays flat until its strategy changes its mind.
+
+    An order that still works is cancelled first, or it would fill after the close.
+    """
     position = position_of(state, b)
     position.spent = position.target
+    cancel_orders(state, b)
     if position.quantity != 0.0 and position.working == 0:
         pursue(state, b, 0.0, 1.0, ExitReason.COMMAND)
+    elif position.quantity == 0.0:
+        position.target = 0.0
+        position.wanted = 0.0

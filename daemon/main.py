@@ -8,10 +8,22 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import LockstepError
-from daemon.commands import audit, catalogue, data, demo, doctor, journals, replay, runs, settings
+from daemon.commands import (
+    audit,
+    catalogue,
+    data,
+    demo,
+    doctor,
+    journals,
+    operate,
+    replay,
+    run,
+    runs,
+    settings,
+)
 
 USAGE = 2
-ALIASES = {"backtest": "replay"}
+ALIASES = {"backtest": "replay", "pause": "reduce-only"}
 HELP = "A trading daemon with one loop for live, paper and replay."
 EPILOG = """\b
 Begin with: lockstep demo
@@ -87,6 +99,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)
 app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
@@ -94,6 +107,15 @@ app.command(epilog=audit.AUDIT_EPILOG)(audit.audit)
 app.command("what-if", epilog=audit.WHAT_IF_EPILOG)(audit.what_if)
 app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
 app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
+
+app.command(epilog=operate.STATUS_EPILOG)(operate.status)
+app.command(epilog=operate.POSITIONS_EPILOG)(operate.positions)
+app.command(epilog=operate.TRADES_EPILOG)(operate.trades)
+app.command(epilog=operate.HALT_EPILOG)(operate.halt)
+app.command("reduce-only", epilog=operate.REDUCE_EPILOG)(operate.reduce_only)
+app.command(epilog=operate.RESUME_EPILOG)(operate.resume)
+app.command(epilog=operate.CLOSE_EPILOG)(operate.close)
+app.command(epilog=operate.TAIL_EPILOG)(operate.tail)
 
 data_app = _group("Inspect or convert data files, write the sample.")
 data_app.command(epilog=data.INSPECT_EPILOG)(data.inspect)

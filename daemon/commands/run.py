@@ -10,6 +10,7 @@ from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
 if TYPE_CHECKING:
     from config.layers import Resolved
     from daemon.live.service import Service
+    from daemon.observe.redaction import Secrets
     from markets.hyperliquid.feed import HyperliquidFeed
 
 EPILOG = (
@@ -50,7 +51,11 @@ def run(
     from daemon.commands.shelf import open_shelf
     from daemon.journal import open_journal
     from daemon.live.service import open_service, paper_row
+    from daemon.observe.logs import configure
+    from daemon.observe.redaction import Secrets
 
+    secrets = Secrets()
+    configure(secrets)
     choices = Choices(
         profile=profile,
         config=config,
@@ -65,23 +70,36 @@ def run(
         row = paper_row(run_ or resolved.settings.live.run, setup, started_ms=now_ms())
         carried = {instrument.name: CARRIED for instrument in setup.instruments}
         service = open_service(setup, carried, database, row, now_ms)
-        anyio.run(_serve, service, resolved)
+        anyio.run(_serve, service, resolved, secrets)
     finally:
         database.dispose()
 
 
-async def _serve(service: "Service", resolved: "Resolved") -> None:
+async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -> None:
+    import os
+    from functools import partial
+
+    from daemon.live.lookout import Lookout
     from daemon.live.service import run_service
     from daemon.supervisor import Task
 
     feed = _feed(service, resolved)
-
-    async def watch() -> None:
-        await watch_link(service, feed)
-
-    edges = [Task("line", feed.run), Task("link", watch)]
-    live = resolved.settings.live
-    await run_service(service, feed, edges=edges, snapshot_events=live.snapshot_events)
+    settings, interval_ms = resolved.settings, feed.settings.interval_ms
+    lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ)
+    line = [Task("line", feed.run), Task("link", partial(watch_link, service, feed))]
+    try:
+        await run_service(
+            service,
+            feed,
+            begun=lookout.begun,
+            ended=lookout.ended,
+            edges=lambda watch: [*line, *lookout.edges(watch)],
+            ready=lookout.systemd.ready,
+            stopping=lookout.stopping,
+            snapshot_events=settings.live.snapshot_events,
+        )
+    finally:
+        lookout.close()
 
 
 async def watch_link(service: "Service", feed: Any) -> None:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import structlog
@@ -155,7 +156,8 @@ async def run_service(
     begun: Callable[[Records], None] = lambda _block: None,
     ended: Callable[[Tick], None] = lambda _tick: None,
     edges: Callable[[Stopwatch], Sequence[Task]] = lambda _watch: (),
-    ready: Callable[[], None] = lambda: None,
+    ready: Callable[[], Any] = lambda: None,
+    stopping: Callable[[], Any] = lambda: None,
     wrap: Wrap = lambda journal: journal,
     snapshot_events: int = SNAPSHOT_EVENTS,
 ) -> None:
@@ -176,9 +178,14 @@ async def run_service(
             await service.inbox.put(block)
 
     async def signals() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        with anyio.open_signal_receiver(*wanted) as received:
             async for number in received:
+                if number == signal.SIGHUP:
+                    log.warning("reload refused", why="settings decide a run: restart it instead")
+                    continue
                 log.info("stopping", signal=signal.Signals(number).name)
+                stopping()
                 service.stop()
 
     tasks = [

@@ -226,9 +226,21 @@ def test_flags_narrow_a_profile_and_what_they_set_aside_is_not_unused(
 def test_every_profile_that_ships_runs_on_the_sample(shop: Path) -> None:
     from config.layers import profiles
 
-    for name in profiles():
+    for name in sorted(set(profiles()) - {"paper"}):
         setup = setup_of("--profile", name, "--data", shop / "SOL-PERP.feather")
         assert setup["books"], name
+
+
+def test_the_paper_profile_is_a_live_setup_of_what_the_feed_carries() -> None:
+    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.run import CARRIED
+    from daemon.commands.setups import live_setup
+    from daemon.commands.shelf import open_shelf
+
+    resolved = read_settings(Choices(profile="paper"), {})
+    setup = live_setup(resolved, open_shelf(resolved))
+    assert len(setup.books) == 2 * len(setup.instruments) > 0
+    assert all(entry.book.strategy.fields <= CARRIED for entry in setup.books)
 
 
 def test_show_config_tells_each_value_and_its_source(shop: Path) -> None:

@@ -239,6 +239,15 @@ def test_a_close_command_flattens_a_book_until_its_strategy_changes_its_mind() -
     assert run.trades["exit"].tolist() == [6]
 
 
+def test_a_close_command_also_stops_an_order_that_still_works() -> None:
+    close = command(Command.CLOSE, 1)
+    close["ts_known"] += 1
+    run = refusals(Limits(), [1, 1, 1, 0, 1, 1], [100.0] * 6, extra=[close])
+    assert len(run.of(Result.CANCELLED)) == 1
+    assert [round(q) for q in run.of(Result.FILL)["quantity"]] == [10]
+    assert run.of(Result.FILL)["ts"].tolist() == [START + 6 * MINUTE]
+
+
 def test_exposure_counts_open_orders_and_other_books() -> None:
     from backtest.assemble import BookSetup, Setup
     from core.engine import Book

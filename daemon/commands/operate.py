@@ -1,0 +1,281 @@
+"""``lockstep status``, ``halt``, ``resume`` and the like: a running daemon, seen and commanded.
+
+Every verb asks the daemon's own HTTP API, so a person has no other way in than a program has, and
+what was ordered stands in the journal whoever ordered it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daemon.commands.options import Config, Json, Profile
+
+if TYPE_CHECKING:
+    from daemon.control.client import Client
+
+STATUS_EPILOG = "Example: lockstep status --json"
+POSITIONS_EPILOG = "Example: lockstep positions --all"
+TRADES_EPILOG = "Example: lockstep trades --limit 5"
+HALT_EPILOG = (
+    "Example: lockstep halt --reason 'venue looks wrong'\n\nWorking orders are cancelled, "
+    "positions stay; strategies may only shrink them. Only 'resume' ends it, a restart does not."
+)
+RESUME_EPILOG = "Example: lockstep resume --reason 'feed is back, positions checked'"
+REDUCE_EPILOG = "Example: lockstep reduce-only --reason 'ahead of the print'"
+CLOSE_EPILOG = (
+    "Example: lockstep close trend@SOL-PERP --reason 'delisted tomorrow'\n\nThe book stays flat "
+    "until its strategy wants another direction."
+)
+TAIL_EPILOG = (
+    "Example: lockstep tail -f daemon.log --book trend@SOL-PERP\n\n"
+    "Example: journalctl -fu lockstep -o cat | lockstep tail - --level warning"
+)
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="The daemon; default: api.host and port.")
+]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="Default: api.token_file.")
+]
+Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept beside the command.")]
+MustSayWhy = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Needed, and kept beside the command.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many at most.")]
+BookName = Annotated[str, typer.Argument(metavar="BOOK", help="As 'lockstep positions' names it.")]
+
+
+def status(
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Show how the running daemon does."""
+    from daemon.console import write, write_json, write_pairs, write_table
+
+    with _client(url, token_file, profile, config) as client:
+        found = _plain(client.get("/status"))
+    if json:
+        write_json(found)
+        return
+    instruments = found.pop("instruments", [])
+    write_pairs([(_spoken(name), _cell(name, value)) for name, value in found.items()])
+    if instruments:
+        write()
+        columns = ("instrument", "price", "regime", "open", "linked", "bar_ts")
+        write_table([_spoken(name) for name in columns], _rows(instruments, columns))
+
+
+def positions(
+    all_: Annotated[bool, typer.Option("--all", help="Flat books too.")] = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """List what every book holds."""
+    with _client(url, token_file, profile, config) as client:
+        found = _plain(client.get("/positions"))
+    rows = found if all_ or json else [row for row in found if row["quantity"]]
+    columns = ("book", "quantity", "entry", "price", "unrealised", "target")
+    _show(rows, columns, json=json, none="every book is flat")
+
+
+def trades(
+    limit: Limit = 20,
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """List the last round trips, the newest first."""
+    with _client(url, token_file, profile, config) as client:
+        found = _plain(client.get("/trades", limit=limit))
+    columns = ("ts", "book", "quantity", "entry", "price", "net", "exit")
+    _show(found, columns, json=json, none="no trade yet")
+
+
+def halt(
+    reason: Why = "",
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Stop all new risk now, and until 'resume'."""
+    with _client(url, token_file, profile, config) as client:
+        _order(client, {"word": "halt", "reason": reason}, json=json)
+
+
+def reduce_only(
+    reason: Why = "",
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Let positions shrink only, until 'resume'."""
+    with _client(url, token_file, profile, config) as client:
+        _order(client, {"word": "reduce_only", "reason": reason}, json=json)
+
+
+def resume(
+    reason: MustSayWhy,
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Lift a halt or reduce-only; the drawdown is counted anew from here."""
+    with _client(url, token_file, profile, config) as client:
+        _order(client, {"word": "resume", "reason": reason}, json=json)
+
+
+def close(
+    book: BookName,
+    reason: MustSayWhy,
+    url: Url = None,
+    token_file: TokenFile = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Close the position of one book."""
+    with _client(url, token_file, profile, config) as client:
+        _order(client, {"word": "close", "book": book, "reason": reason}, json=json)
+
+
+def tail(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The log; '-' reads stdin.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="From the end.")] = 50,
+    instrument: Annotated[
+        list[str] | None, typer.Option("--instrument", metavar="NAME", help="Repeatable.")
+    ] = None,
+    book: Annotated[
+        list[str] | None, typer.Option("--book", metavar="NAME", help="Repeatable.")
+    ] = None,
+    level: Annotated[str, typer.Option("--level", help="This level and above.")] = "debug",
+    json: Annotated[bool, typer.Option("--json", help="The chosen entries as JSON lines.")] = False,
+) -> None:
+    """Read the daemon's log."""
+    import os
+    import sys
+    from time import sleep
+
+    from core.errors import UnknownName
+    from daemon.console import write
+    from daemon.control.tailing import Filter, lines_of, views
+
+    if level not in LEVELS:
+        raise UnknownName("level", level, LEVELS)
+    chosen = Filter(level=level, instruments=tuple(instrument or ()), books=tuple(book or ()))
+    source = sys.stdin if file == "-" else None
+    found = source or lines_of(Path(file), last=lines, follow=follow, sleep=sleep)
+    try:
+        for text in views(found, chosen, raw=json):
+            write(text)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read us has seen enough, and the interpreter must not write to him at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _client(
+    url: str | None, token_file: Path | None, profile: str | None, config: Path | None
+) -> "Client":
+    """The daemon that flags or settings name, with the token of the file or the settings."""
+    import os
+
+    from core.errors import ConfigError
+    from daemon.commands.choices import Choices, read_settings
+    from daemon.console import write
+    from daemon.control import auth
+    from daemon.control.client import Client
+    from daemon.control.credentials import read_private
+
+    settings = read_settings(Choices(profile=profile, config=config)).settings
+    if token_file is not None:
+        token: str | None = read_private(token_file)
+    else:
+        token = auth.find_token(settings, os.environ)
+    if token is None:
+        raise ConfigError(
+            f"no token: {auth.token_file(settings)} is not there: give --token-file, or set "
+            "LOCKSTEP__API__TOKEN"
+        )
+    client = Client(url or _address(settings.api.host, settings.api.port), token)
+    if client.in_the_clear:
+        write("the token goes over plain http: use https, or a tunnel to loopback", to_error=True)
+    return client
+
+
+def _address(host: str, port: int) -> str:
+    """Where a daemon with these settings is reached from its own machine."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def _order(client: "Client", body: dict[str, Any], *, json: bool) -> None:
+    from getpass import getuser
+
+    from daemon.console import write, write_json
+
+    try:
+        body["by"] = getuser()[:64]
+    except (KeyError, OSError):
+        body["by"] = ""
+    answer = _plain(client.post("/command", body))
+    if json:
+        write_json(answer)
+        return
+    whom = f" {answer['book']}" if answer.get("book") else ""
+    write(f"{_spoken(answer['word'])}{whom}: in effect, and journaled as event {answer['seq']:,}")
+
+
+def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, json: bool, none: str) -> None:
+    from daemon.console import write, write_json, write_table
+
+    if json:
+        write_json(rows)
+    elif rows:
+        write_table([_spoken(name) for name in columns], _rows(rows, columns), wraps=["book"])
+    else:
+        write(none)
+
+
+def _rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[Any]]:
+    return [[_cell(name, row.get(name)) for name in columns] for row in rows]
+
+
+def _cell(name: str, value: Any) -> Any:
+    """A value as a table shows it: a stamp as a time in UTC."""
+    if name.endswith("ts") and isinstance(value, int):
+        from markets.history import utc
+
+        return utc(value // 1000 * 1000)[5:19].replace("T", " ")
+    return value
+
+
+def _spoken(name: str) -> str:
+    return {"ts": "time"}.get(name, name.removesuffix("_ts").replace("_", " "))
+
+
+def _plain(value: Any) -> Any:
+    """What a daemon answered, fit for a terminal."""
+    from daemon.control.text import shown
+
+    if isinstance(value, dict):
+        return {shown(name, 60): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return shown(value, 200) if isinstance(value, str) else value
