@@ -46,7 +46,7 @@ class Book:
     """One strategy on one instrument: its parameters, and how its orders are placed.
 
     ``offset``: how far an IOC may pay, or a limit order asks for, as a fraction of the price
-    (price units for a binary). ``limits`` and ``sizing`` are records the gate and sizing read.
+    (price units for a binary); ``ttl_bars``: how many bars a limit order rests.
     """
 
     name: str
