@@ -13,7 +13,7 @@ from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import DataError
 from core.loop import run as run_loop
-from core.model import OUTCOME, TRACK, Kind, Records, Result, joined
+from core.model import OUTCOME, TRACK, Records, Result, joined
 from core.ports import Journal
 from markets.history import History, Quality, merge
 
@@ -160,8 +160,3 @@ def _book_infos(engine: Engine, outcomes: Records) -> tuple[BookInfo, ...]:
         )
         for b, book in enumerate(engine.books)
     )
-
-
-def bars_in(run: Run) -> int:
-    """Bars among the events of a run."""
-    return int((run.block["kind"] == Kind.BAR).sum())

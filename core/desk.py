@@ -106,7 +106,6 @@ def _lay_money(state: Any, b: int) -> None:
     instrument = instrument_of(state, book_of(state, b).instrument)
     market = floats(state.values + 8 * instrument.values_at)
     equity = equity_micros(account)
-    desk.now = account.now
     desk.mode = account.mode
     desk.instrument_open = instrument.open
     desk.linked = instrument.linked
@@ -230,8 +229,6 @@ def _lay_intent(state: Any, b: int, target: float, confidence: float) -> None:
     intent.target = target
     intent.confidence = confidence
     intent.price = instrument.price
-    intent.style = book.style
-    intent.stop_loss = book.stop_loss
     intent.volatility = values[book.volatility_at] if book.volatility_at >= 0 else math.nan
     intent.atr = values[book.atr_at] if book.atr_at >= 0 else math.nan
     intent.probability = values[instrument.values_at + PROBABILITY]

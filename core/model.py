@@ -332,7 +332,6 @@ ORDER = np.dtype(
 INTENT = np.dtype(
     [
         ("reduce_only", type_int),
-        ("style", type_int),
         ("target", type_float),
         ("confidence", type_float),
         ("quantity", type_float),
@@ -341,7 +340,6 @@ INTENT = np.dtype(
         ("volatility", type_float),
         ("atr", type_float),
         ("probability", type_float),
-        ("stop_loss", type_float),
     ]
 )
 """What a book wants to do next; ``volatility`` as fraction per bar, ``atr`` in price."""
@@ -371,7 +369,6 @@ EXECUTION = np.dtype(
 
 DESK = np.dtype(
     [
-        ("now", type_int),
         ("mode", type_int),
         ("instrument_open", type_int),
         ("linked", type_int),

@@ -61,8 +61,8 @@ class Snapshotting:
         if self._journal.seq - self._last >= self._every:
             self._last = self._journal.seq
             state = take(self._engine.arrays)
-            where = (self._journal.engine, self._journal.run_id, self._last)
-            await to_thread.run_sync(write_snapshot, *where, state)
+            place = (self._journal.engine, self._journal.run_id, self._last)
+            await to_thread.run_sync(write_snapshot, *place, state)
 
 
 @dataclass(kw_only=True)
