@@ -1,1 +1,1 @@
-"""Who is asked for an opinion: language models, and what keeps them honest, cheap and replayable."""
+"""Who is asked for an opinion: language models, and what keeps them honest and replayable."""
