@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0002"
+REVISION = "0003"
 """The schema this code reads and writes: head of ``migrations``."""
 
 metadata = MetaData(
@@ -159,6 +159,21 @@ snapshots = _table(
 )
 """The state after an event, so that a restart need not fold the run from its beginning. A shortcut:
 every row of it can be had again from the events, and old ones are dropped."""
+
+commands = _table(
+    "commands",
+    "seq",
+    _whole("seq"),
+    _whole("ts"),
+    _text("word"),
+    Column("book", Integer, nullable=True),
+    _text("who"),
+    _text("reason"),
+    _of("events", "seq"),
+    _of("books", "book"),
+)
+"""Every operator's command: who gave it and why, which its event has no room for. ``book`` is NULL
+where it was given to all."""
 
 signals = _outcome(
     "signals",
