@@ -74,6 +74,10 @@ class NoVenue:
         """Refuse: reaching this is a programming error."""
         raise AssertionError(f"order {approved['order']} left a replay")
 
+    async def recover(self, working: Records) -> None:
+        """Nothing is ever out; anything else is a programming error too."""
+        assert not len(working), working["id"]
+
 
 def evenly(length: int, step: int = EVENTS_PER_BLOCK) -> range:
     """Cuts every ``step`` events, so that a long replay can report progress."""

@@ -19,6 +19,18 @@ class Journal(Protocol):
 
 
 class Venue(Protocol):
-    """Takes approved orders (OUTCOME rows of kind APPROVED); fills come back as FILL events."""
+    """Takes approved orders; what becomes of them comes back as FILL events, each told once.
 
-    async def submit(self, approved: Any) -> None: ...
+    An order is known by the run and its number, so that whatever is sent twice counts once.
+    """
+
+    async def submit(self, approved: Any) -> None:
+        """Send an order, an OUTCOME row of kind APPROVED."""
+
+    async def recover(self, working: Records) -> None:
+        """Settle the orders that a stop left open, before the loop goes on.
+
+        ``working`` holds ORDER rows, with the quantity whose fills the run has not seen. What
+        filled since comes as events; what never arrived is sent, or ended by a final fill of
+        nothing. An error is for a venue that cannot tell: then nothing is traded.
+        """

@@ -110,9 +110,7 @@ async def serve(
     from daemon.supervisor import Task
 
     interval_ms = feed.settings.interval_ms
-    lookout = Lookout(
-        service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags
-    )
+    lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags)
     sight = partial(watch_sight, service, feed, interval_ms, now_ms)
     line = [Task("line", feed.run), Task("sight", sight)]
 

@@ -114,7 +114,7 @@ def where(engine: Engine) -> Recovered:
 def unsettled(engine: Engine) -> Records:
     """Orders an outside venue was to be given and whose end is not recorded, oldest first."""
     orders = engine.arrays["orders"]
-    sent = orders[orders["status"] == OrderStatus.SENT]
+    sent: Records = orders[orders["status"] == OrderStatus.SENT]
     return sent[np.argsort(sent["id"])]
 
 
