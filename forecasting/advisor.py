@@ -64,9 +64,7 @@ class Advisor:
         CassetteMiss in a replay for a call never recorded; PromptError and UnknownName for a
         question that cannot be put.
         """
-        name = question.prompt.partition("/")[0]
-        arms = self.arms.get(name, {}) if name == question.prompt else {}
-        prompt = self.prompts.choose(question.prompt, question.id, arms)
+        prompt, arms = self.prompt_of(question)
         filled = prompt.fill(question.context)
         request = self._request(question, prompt, filled.messages + question.turns)
         entry = self.cassette.get(request.key)
@@ -84,6 +82,12 @@ class Advisor:
                     await anyio.to_thread.run_sync(self.cassette.add, entry)
             self._asking.pop(request.key, None)
         return self._reply(question, request, entry, prompt, arms, replayed=replayed)
+
+    def prompt_of(self, question: Question) -> tuple[Prompt, Mapping[str, int]]:
+        """The prompt version a question gets, and the weights it was drawn by, if it was."""
+        name = question.prompt.partition("/")[0]
+        arms = self.arms.get(name, {}) if name == question.prompt else {}
+        return self.prompts.choose(question.prompt, question.id, arms), arms
 
     def _request(
         self, question: Question, prompt: Prompt, messages: tuple[Message, ...]

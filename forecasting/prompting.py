@@ -1,9 +1,9 @@
 """Prompts as versioned files, and their filling: what is read from outside goes in as data only.
 
 A prompt is ``prompts/NAME/VERSION.toml``: the schema of its answer, typed placeholders, a system
-and a user part. Text from outside stands between fences, lines with a token that is a hash of all
-that is filled in. A text would have to hold the hash of itself to end its fence, and if one ever
-does the token is drawn again.
+and a user part, and a repair part where an answer may be mended. Text from outside stands between
+fences, lines with a token that is a hash of all that is filled in. A text would have to hold the
+hash of itself to end its fence, and if one ever does the token is drawn again.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from forecasting.questions import Message, Text
 from forecasting.text import CUT, canonical, digest, plain
 
 FOLDER = Path(__file__).parent / "prompts"
-FENCE = "fence"
+FENCE, ERROR_CHARS_MAX = "fence", 3_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 _DATA_TEXT_CHARS_MAX, _DATA_DEPTH_MAX = (500, 100, 20), 6
@@ -57,6 +57,7 @@ class _File(BaseModel):
     about: str
     system: str
     user: str
+    repair: str = ""
     placeholders: dict[str, Slot]
 
 
@@ -86,6 +87,7 @@ class Prompt:
     slots: Mapping[str, Slot]
     system: tuple[str, ...]
     user: tuple[str, ...]
+    repair: tuple[str, ...] = ("",)
 
     @property
     def label(self) -> str:
@@ -114,6 +116,16 @@ class Prompt:
         )
         return Filled(messages, ids)
 
+    def facts(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """The same values as plain JSON, for code to read: no more of any than a fill shows."""
+        return {name: _fact(name, slot, context[name]) for name, slot in self.slots.items()}
+
+    def complain(self, error: str) -> str:
+        """What a model is shown after an answer that is of no use; the error in a fence."""
+        block = [_Block("error", plain(error, ERROR_CHARS_MAX))]
+        fence = _fence(self.hash, [block])
+        return _joined(self.repair, {"error": _shown(block, fence), FENCE: fence})
+
 
 def read_prompt(path: Path) -> Prompt:
     """A prompt from its file; PromptError names the key that is wrong."""
@@ -132,6 +144,9 @@ def read_prompt(path: Path) -> Prompt:
     if (used := set(user[1::2]) - {FENCE}) != file.placeholders.keys():
         wrong = ", ".join(sorted(used ^ file.placeholders.keys()))
         raise PromptError(f"{path}: placeholders declared or used, but not both: {wrong}")
+    repair = _pieces(file.repair)
+    if set(repair[1::2]) - {FENCE, "error"}:
+        raise PromptError(f"{path}: the repair part may hold no placeholder but error and {FENCE}")
     return Prompt(
         name=path.parent.name,
         version=path.stem,
@@ -141,6 +156,7 @@ def read_prompt(path: Path) -> Prompt:
         slots=file.placeholders,
         system=system,
         user=user,
+        repair=repair,
     )
 
 
@@ -213,6 +229,18 @@ def _value(name: str, slot: Slot, value: Any) -> str | list[_Block]:
             return [_Block(name, _data(value, slot.chars_max))]
         case "texts":
             return _texts(value, slot)
+
+
+def _fact(name: str, slot: Slot, value: Any) -> Any:
+    match slot.kind:
+        case "number":
+            return value if math.isfinite(value) else None
+        case "data":
+            return json.loads(_data(value, slot.chars_max))
+        case "texts":
+            return [{"id": id_, "text": text} for id_, text in _texts(value, slot)]
+        case _:
+            return _value(name, slot, value)
 
 
 def _data(value: Any, chars_max: int) -> str:

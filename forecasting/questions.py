@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Side: TypeAlias = Literal["long", "short", "flat"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-RATIONALE_CHARS_MAX, EVIDENCE_MAX = 2_000, 16
+Regime: TypeAlias = Literal[
+    "unknown", "trend_up", "trend_down", "range", "high_volatility", "crash"
+]
+RATIONALE_CHARS_MAX, EVIDENCE_MAX, CODE_CHARS_MAX = 2_000, 16, 20_000
 
 
 class Message(NamedTuple):
@@ -62,7 +65,28 @@ class Forecast(Opinion):
     probability: Fraction
 
 
-SCHEMAS: Mapping[str, type[Answer]] = {"opinion": Opinion, "forecast": Forecast}
+class Program(Answer):
+    """Python that decides a question, and what it was meant to do; it runs in a sandbox alone."""
+
+    plan: Annotated[str, Field(max_length=RATIONALE_CHARS_MAX)]
+    code: Annotated[str, Field(min_length=1, max_length=CODE_CHARS_MAX)]
+
+
+class Proposal(Answer):
+    """Rules to trade by, as the text of a JSON object, and the reading of the market behind it."""
+
+    regime: Regime
+    confidence: Fraction
+    insight: Annotated[str, Field(max_length=RATIONALE_CHARS_MAX)]
+    rules: Annotated[str, Field(min_length=2, max_length=CODE_CHARS_MAX)]
+
+
+SCHEMAS: Mapping[str, type[Answer]] = {
+    "opinion": Opinion,
+    "forecast": Forecast,
+    "program": Program,
+    "proposal": Proposal,
+}
 """Answers by the name a prompt asks for. Whoever composes an Advisor may give it more."""
 
 
