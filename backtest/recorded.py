@@ -10,7 +10,7 @@ from copy import deepcopy
 from typing import Any, TypeAlias
 
 from backtest.assemble import BookSetup, Setup
-from backtest.replay import replay_block
+from backtest.replay import Source, replay_block
 from backtest.run import Run, program_hash
 from core.engine import Book
 from core.errors import ConfigError, UnknownName
@@ -41,8 +41,7 @@ def replay_recorded(config: Mapping[str, Any], events: Records, find: Find) -> R
         setup,
         events,
         {instrument.name: everything for instrument in setup.instruments},
-        data={"journal": hashlib.sha256(events.tobytes()).hexdigest()},
-        quality={},
+        Source(digests={"journal": hashlib.sha256(events.tobytes()).hexdigest()}),
         tell_all=bool(config["tell_all"]),
     )
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.compiled import address_of, compile_error, plain_address
-from core.errors import LockstepError, MissingInput, StrategyError
+from core.errors import ConfigError, LockstepError, MissingInput, StrategyError
 from core.instrument import Instrument
 from core.model import (
     ACCOUNT,
@@ -42,11 +42,37 @@ UPDATE_SHAPE = "RfFR:f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Whom a book asks, and what an answer must be to count.
+
+    With ``consent`` an entry waits for an answer of its own side with at least ``confidence_min``.
+    ``consult_ms`` above zero asks that often whatever the strategy says; the answer becomes the
+    fields ``opinion`` and ``probability`` of the instrument. An answer later than
+    ``answer_ms_max`` counts for nothing.
+    """
+
+    advisor: str
+    consent: bool = True
+    consult_ms: int = 0
+    confidence_min: float = 0.6
+    answer_ms_max: int = 60_000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.confidence_min <= 1.0:
+            raise ConfigError(f"advice: confidence_min lies in [0, 1], got {self.confidence_min}")
+        if self.answer_ms_max <= 0 or self.consult_ms < 0:
+            raise ConfigError("advice: answer_ms_max must be above zero, consult_ms zero or above")
+        if not self.consent and self.consult_ms == 0:
+            raise ConfigError("advice: neither consent nor consult_ms, so nothing would be asked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
     """One strategy on one instrument: its parameters, and how its orders are placed.
 
     ``offset``: how far an IOC may pay, or a limit order asks for, as a fraction of the price
-    (price units for a binary); ``ttl_bars``: how many bars a limit order rests.
+    (price units for a binary); ``ttl_bars``: how many bars a limit order rests; ``advice``: the
+    advisor it asks, if any.
     """
 
     name: str
@@ -56,6 +82,7 @@ class Book:
     style: OrderStyle = OrderStyle.IOC
     offset: float = 0.01
     ttl_bars: int = 1
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +182,13 @@ class Engine:
         self.tell_all = tell_all
         outside = {instrument.name for instrument in instruments if instrument.external}
         self._external = [b for b, book in enumerate(self.books) if book.instrument in outside]
+        self._advised = any(book.advice is not None for book in self.books)
         self.plain: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._callbacks: list[Any] = []
+        told = _told_by_advisors(self.books)
         for book in self.books:
-            _check_inputs(book, carried[book.instrument])
+            _check_inputs(book, carried[book.instrument] | told.get(book.instrument, frozenset()))
         self.arrays = self._build(terms, ranked, order, equity)
         self.state = self._point(terms.ports)
         self._state_at = int(self.state.ctypes.data)
@@ -265,6 +294,9 @@ class Engine:
         row["style"], row["offset"], row["ttl_bars"] = book.style, book.offset, book.ttl_bars
         for name in ("take_profit", "stop_loss", "trailing_stop"):
             row[name] = values.get(name, 0.0)
+        if book.advice is not None:
+            for name in ("consent", "consult_ms", "answer_ms_max", "confidence_min"):
+                row[name] = getattr(book.advice, name)
         return features + strategy.features_layout.itemsize // 8
 
     def _wire_strategy(self, b: int, book: Book) -> None:
@@ -346,6 +378,12 @@ class Engine:
         approved = outcomes[outcomes["kind"] == Result.APPROVED]
         return approved[np.isin(approved["book"], self._external)]
 
+    def questions(self, outcomes: Records) -> Records:
+        """The questions among these that an advisor must be given."""
+        if not self._advised:
+            return outcomes[:0]
+        return outcomes[outcomes["kind"] == Result.QUESTION]
+
     def track(self, length: int) -> Records:
         """Room for what ``advance`` tracks of that many events."""
         return _array(length, TRACK)[:length]
@@ -370,6 +408,17 @@ class Engine:
     def digests(self) -> list[int]:
         """Running digest of every decision, a book."""
         return [int(value) for value in self.arrays["positions"]["digest"][: len(self.books)]]
+
+
+def _told_by_advisors(books: Sequence[Book]) -> dict[str, frozenset[str]]:
+    """The market fields that scheduled questions fill, by instrument; one book an instrument asks,
+    for two answers would overwrite each other."""
+    asking = [book for book in books if book.advice is not None and book.advice.consult_ms > 0]
+    told = {book.instrument: frozenset({"opinion", "probability"}) for book in asking}
+    if len(told) < len(asking):
+        names = ", ".join(book.name for book in asking)
+        raise ConfigError(f"two books consult on one instrument ({names}): let one of them ask")
+    return told
 
 
 def _check_inputs(book: Book, carried: frozenset[str]) -> None:

@@ -164,15 +164,18 @@ def _fit(state: Any, k: int) -> bool:
 
 
 @compiled
-def match_orders(state: Any, i: int) -> None:
-    """Let the simulated venue fill the working orders of instrument ``i`` in this bar.
+def match_orders(state: Any, i: int, opened_ts: int) -> None:
+    """Let the simulated venue fill the working orders of instrument ``i`` in the bar opened then.
 
-    What an IOC order does not get at once is cancelled; a limit order waits until it expires.
+    An order born while the bar was under way waits for the next, for its open was over. What an IOC
+    order does not get at once is cancelled; a limit order waits until it expires.
     """
     instrument = instrument_of(state, i)
     for k in range(state.orders_n):
         order = order_of(state, k)
         if order.status != OrderStatus.WORKING or order.instrument != i:
+            continue
+        if order.born_ts > opened_ts:
             continue
         if not _fit(state, k):
             cancel_order(state, k)

@@ -7,9 +7,15 @@ from core.model import Records
 
 
 class Feed(Protocol):
-    """Yields blocks of EVENT in the order they became known: live one event, in replay many."""
+    """Yields blocks of EVENT in the order they became known: live one event, in replay many.
+
+    ``rewind`` gives back the last events of the newest block: they come again, after what became
+    known before them.
+    """
 
     def __aiter__(self) -> AsyncIterator[Records]: ...
+
+    def rewind(self, events: int) -> None: ...
 
 
 class Journal(Protocol):
@@ -22,3 +28,9 @@ class Venue(Protocol):
     """Takes approved orders (OUTCOME rows of kind APPROVED); fills come back as FILL events."""
 
     async def submit(self, approved: Any) -> None: ...
+
+
+class Advisor(Protocol):
+    """Takes questions (OUTCOME rows of kind QUESTION); answers come back as OPINION events."""
+
+    async def ask(self, questions: Records) -> None: ...

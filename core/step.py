@@ -9,6 +9,7 @@ can never fill on the bar it was born on, and fills are settled before a strateg
 import math
 from typing import Any
 
+from core.advice import attend, consult, weigh_opinion
 from core.compiled import (
     bits,
     call_decide,
@@ -147,6 +148,16 @@ def _on_fill(state: Any, event: Any) -> None:
     account_of(state).failed = FAILED_UNKNOWN_ORDER
 
 
+@compiled
+def _on_opinion(state: Any, event: Any) -> None:
+    """An advisor's answer; a book that was agreed with goes after its target at once."""
+    b = weigh_opinion(state, event)
+    if b >= 0:
+        position = position_of(state, b)
+        target, confidence = position.asked_target, position.asked_confidence
+        pursue(state, b, target, confidence, ExitReason.SIGNAL)
+
+
 @inlined
 def _mark_books(state: Any, i: int) -> None:
     """Protect, then value, every book of instrument ``i`` at the bar's end."""
@@ -271,6 +282,8 @@ def _decide(state: Any, b: int, book: Any) -> None:
         _tell(state, b, target, confidence, reason)
     if target * position.spent <= 0.0:
         position.spent = 0.0
+    if book.consent:
+        attend(state, b, target)
     settled = target == position.target and position.wanted == position.quantity
     if settled:
         position.refused = 0
@@ -292,7 +305,7 @@ def _on_bar(state: Any, event: Any) -> None:
         market[HOURS_LEFT] = (instrument.expires_ts - event.ts_known) / HOUR_MS
     instrument.bar_ts = event.ts_known
     if account_of(state).working > 0 and not instrument.external:
-        match_orders(state, i)
+        match_orders(state, i, event.ts_event)
     instrument.price = event.close
     _mark_books(state, i)
     _watch(state)
@@ -301,6 +314,8 @@ def _on_bar(state: Any, event: Any) -> None:
     if instrument.open:
         for b in range(instrument.books_at, instrument.books_end):
             book = book_of(state, b)
+            if book.consult_ms > 0:
+                consult(state, b)
             if _show(state, book):
                 _decide(state, b, book)
 
@@ -325,6 +340,8 @@ def _on_other(state: Any, event: Any) -> None:
         _on_command(state, event)
     elif event.kind == Kind.FILL:
         _on_fill(state, event)
+    elif event.kind == Kind.OPINION:
+        _on_opinion(state, event)
 
 
 @compiled
@@ -333,7 +350,7 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
 
     Outcomes stand in ``state.outcomes``, ``state.written`` of them. It stops early when fewer than
     a full event's rows of ``room`` are left, when a strategy failed, and after an event that gave
-    an outside venue something to do. A row at ``track`` is written for every event folded.
+    an outside venue or an advisor something to do. Every event folded has its row at ``track``.
     """
     state = state_from(state_at)
     state.written = 0
@@ -348,7 +365,7 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
             account.day_end_ts = ((account.now - 1) // DAY_MS + 1) * DAY_MS
             account.day_start_micros = equity_micros(account)
             account.alarm_micros = ALWAYS
-        orders = account.orders
+        orders, questions = account.orders, account.questions
         if event.kind == Kind.BAR:
             _on_bar(state, event)
         else:
@@ -359,6 +376,7 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
         row.notional_micros = account.notional_micros
         row.regime = int(instrument.regime)
         at += 1
-        if account.failed != 0 or (instrument.external and account.orders != orders):
+        ordered = instrument.external and account.orders != orders
+        if account.failed != 0 or ordered or account.questions != questions:
             break
     return at

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table
 
-from core.model import EVENT, ExitReason, Kind, Mode, Records, Result
+from core.model import EVENT, ExitReason, Kind, Mode, Records, Result, Verdict
 from daemon.journal import schema
 from risk.gate import Rule
 from strategies.regimes import Regime
@@ -51,6 +51,7 @@ RULES = Names(lambda code: Rule(code).name.lower())
 EXITS = Names(lambda code: ExitReason(code).name.lower())
 REGIMES = Names(lambda code: Regime(code).name.lower())
 MODES = Names(lambda code: Mode(code).name.lower())
+VERDICTS = Names(lambda code: Verdict(code).name.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,25 @@ def _modes(block: Block, rows: Records, ids: Places) -> Columns:
     }
 
 
+def _questions(block: Block, rows: Records, ids: Places) -> Columns:
+    return {
+        **_whose(block, rows, ids),
+        "question": rows["order"].tolist(),
+        **{name: _floats(rows[name]) for name in ("target", "confidence", "price")},
+    }
+
+
+def _opinions(block: Block, rows: Records, ids: Places) -> Columns:
+    return {
+        **_whose(block, rows, ids),
+        "question": rows["order"].tolist(),
+        "verdict_code": rows["rule"].tolist(),
+        "verdict": VERDICTS.of(rows["rule"]),
+        "side": _floats(rows["target"]),
+        "confidence": _floats(rows["confidence"]),
+    }
+
+
 OUTCOMES = (
     (schema.signals, (Result.DECISION,), _signals),
     (schema.risk_checks, (Result.APPROVED, Result.REFUSED), _checks),
@@ -279,6 +299,8 @@ OUTCOMES = (
     (schema.funding, (Result.FUNDING,), _funding),
     (schema.trades, (Result.TRADE,), _trades),
     (schema.modes, (Result.MODE,), _modes),
+    (schema.questions, (Result.QUESTION,), _questions),
+    (schema.opinions, (Result.OPINION,), _opinions),
 )
 """The table of each kind of outcome, in the order of their foreign keys."""
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0002"
+REVISION = "0005"
 """The schema this code reads and writes: head of ``migrations``."""
 
 metadata = MetaData(
@@ -280,6 +280,34 @@ modes = _outcome(
     "modes", _text("mode"), Column("rule_code", Integer, nullable=False), _text("rule")
 )
 """Moves of the halt latch, and the rule that moved it ('none': an operator, or a new day)."""
+
+questions = _outcome(
+    "questions",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("question"),
+    _real("target"),
+    _real("confidence"),
+    _real("price"),
+    _of("books", "book"),
+    key="question",
+)
+"""What was asked of an advisor. ``decision`` is the signal it is about, or (a question of the
+schedule) the book's last, 0 before the first."""
+
+opinions = _outcome(
+    "opinions",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("question"),
+    Column("verdict_code", Integer, nullable=False),
+    _text("verdict"),
+    _real("side"),
+    _real("confidence"),
+    _of("questions", "question"),
+    key="question",
+)
+"""What became of a question: only 'agreed' lets an entry pass."""
 
 equity = _table(
     "equity",

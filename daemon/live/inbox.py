@@ -24,6 +24,7 @@ class Inbox:
         self._send, self._receive = anyio.create_memory_object_stream[Records](BLOCKS_MAX)
         self._last_ms = last_ms
         self._read = False
+        self._block = self._ahead = np.zeros(0, EVENT)
 
     async def put(self, events: Records) -> None:
         """Hand over events in the order they became known; a closed inbox takes none, for what
@@ -47,7 +48,15 @@ class Inbox:
         self._read = True
         async with self._receive:
             async for events in self._receive:
-                yield self._in_order(events)
+                self._ahead = self._in_order(events)
+                while len(self._ahead):
+                    block, self._ahead = self._ahead, self._ahead[:0]
+                    self._block = block
+                    yield block
+
+    def rewind(self, events: int) -> None:
+        """Hand over the last events of the newest block again."""
+        self._ahead = self._block[len(self._block) - events :]
 
     def _in_order(self, events: Records) -> Records:
         """The same, no event stamped before the one ahead of it."""

@@ -5,7 +5,7 @@ and only then may an order leave. Whatever observes cannot delay or stop it.
 """
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,14 @@ from anyio import to_thread
 from sqlalchemy import Engine as Database
 
 from backtest.assemble import Setup, assemble
-from backtest.replay import NoVenue
+from backtest.replay import NoAdvisor, NoVenue
 from backtest.run import config_hash
 from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
 from core.model import MICROS_PER_UNIT, Command, Records
-from core.ports import Feed, Journal
+from core.ports import Journal
 from core.snapshot import take
 from daemon.journal import (
     BookRow,
@@ -151,7 +151,7 @@ def open_service(
 
 async def run_service(
     service: Service,
-    feed: Feed,
+    feed: AsyncIterable[Records],
     *,
     begun: Callable[[Records], None] = lambda _block: None,
     ended: Callable[[Tick], None] = lambda _tick: None,
@@ -171,7 +171,7 @@ async def run_service(
     watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
 
     async def loop() -> None:
-        await run_loop(service.engine, watch, watch, NoVenue())
+        await run_loop(service.engine, watch, watch, NoVenue(), NoAdvisor())
 
     async def pump() -> None:
         async for block in feed:

@@ -10,7 +10,7 @@ import pytest
 from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
 
 from backtest.assemble import BookSetup, Setup, assemble
-from backtest.replay import MemoryJournal
+from backtest.replay import MemoryJournal, NoAdvisor
 from core.engine import Book
 from core.errors import ConfigError, MissingInput, StrategyError, UnknownName
 from core.instrument import Instrument
@@ -156,7 +156,7 @@ def outside(targets: list[float]) -> tuple[Any, MemoryJournal]:
     history = scripted(targets, [100.0] * len(targets), [100.0] * len(targets))
     engine = assemble(setup, {"X": history.fields})
     exchange, journal = Exchange(history.events), MemoryJournal()
-    anyio.run(run_loop, engine, exchange, journal, exchange)
+    anyio.run(run_loop, engine, exchange, journal, exchange, NoAdvisor())
     return engine, journal
 
 
