@@ -3,8 +3,9 @@
 import heapq
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import anyio
@@ -16,7 +17,7 @@ from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import ConfigError, DataError
 from core.loop import run as run_loop
-from core.model import EVENT, OUTCOME, TRACK, Records, Result, joined
+from core.model import EVENT, OUTCOME, TRACK, Kind, Records, Result, joined
 from core.ports import Advisor, Journal
 from markets.history import History, Quality, merge
 
@@ -55,6 +56,15 @@ class Tape:
         """Let one event come when it is known."""
         heapq.heappush(self._due, (int(event["ts_known"][0]), self._added, event))
         self._added += 1
+
+    def bars(self, instrument: int, most: int) -> Records:
+        """The newest bars played of an instrument, at most so many, the oldest first."""
+        for reach in (EVENTS_PER_BLOCK_ADVISED, self._at):
+            past = self._block[max(self._at - reach, 0) : self._at]
+            found = past[(past["kind"] == Kind.BAR) & (past["instrument"] == instrument)]
+            if len(found) >= most:
+                break
+        return found[-most:]
 
     def _next(self, end: int) -> Records:
         start = self._at
@@ -189,7 +199,7 @@ def replay_block(
     asked = advisor(engine, tape) if advisor else NoAdvisor()
     engine.warm(block)
     started = time.perf_counter()
-    anyio.run(partial(run_loop, engine, tape, kept, NoVenue(), asked))
+    anyio.run(_play, engine, tape, kept, asked)
     seconds = time.perf_counter() - started
     config, plain = config_hash(setup, tell_all)
     outcomes = joined(memory.outcomes, OUTCOME)
@@ -210,6 +220,11 @@ def replay_block(
         equity_start=setup.equity,
         costs_on=all(instrument.costs_on for instrument in setup.instruments),
     )
+
+
+async def _play(engine: Engine, tape: Tape, journal: Journal, advisor: Advisor) -> None:
+    async with advisor if isinstance(advisor, AbstractAsyncContextManager) else nullcontext():
+        await run_loop(engine, tape, journal, NoVenue(), advisor)
 
 
 def _book_infos(engine: Engine, outcomes: Records) -> tuple[BookInfo, ...]:

@@ -384,6 +384,13 @@ class Engine:
             return outcomes[:0]
         return outcomes[outcomes["kind"] == Result.QUESTION]
 
+    def shown(self, b: int) -> dict[str, float]:
+        """What the strategy of book ``b`` was last shown, by name."""
+        names = self.books[b].strategy.features
+        at = int(self.arrays["books"][b]["features_at"])
+        values = self.arrays["features"][at : at + len(names)]
+        return dict(zip(names, values.tolist(), strict=True))
+
     def track(self, length: int) -> Records:
         """Room for what ``advance`` tracks of that many events."""
         return _array(length, TRACK)[:length]

@@ -1,0 +1,181 @@
+"""From a question of the loop to a model's prompt, and from its reply to an event of the loop.
+
+Live and in replay the same few lines say what a model is told and what its answer means, so a
+recorded reply is found again, and weighs the same, in both.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from backtest.replay import Tape
+from core.engine import Book, Engine
+from core.errors import ConfigError, UnknownName
+from core.model import MARKET_FIELDS, Kind, Records, Verdict
+from forecasting.advisor import Advisor
+from forecasting.prompting import Prompts
+from forecasting.questions import Forecast, Opinion, Outcome, Question, Reply, Side
+from markets.history import make_events
+
+CLOSES_TOLD = 48
+
+Known = TypeVar("Known")
+
+_VERDICTS: Mapping[Outcome, Verdict] = {
+    Outcome.OK: Verdict.AGREED,
+    Outcome.MALFORMED: Verdict.MALFORMED,
+    Outcome.DECLINED: Verdict.MALFORMED,
+    Outcome.REFUSED_BUDGET: Verdict.OVER_BUDGET,
+}
+_SIDES: Mapping[Side, float] = {"long": 1.0, "short": -1.0, "flat": 0.0}
+
+Bars = Callable[[int, int], Records]
+"""The newest bars of an instrument, at most so many, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """Who answers for an advisor: a model of the registry, and the prompt (``name[/version]``)."""
+
+    model: str
+    prompt: str
+
+
+class Desk:
+    """Puts a book's case: what a prompt's placeholders stand for, read from the engine's state.
+
+    Raises UnknownName for an advisor or model nobody declared, ConfigError for a prompt that wants
+    what a desk does not know.
+    """
+
+    def __init__(
+        self, engine: Engine, bars: Bars, advisor: Advisor, briefs: Mapping[str, Brief]
+    ) -> None:
+        self._engine, self._bars = engine, bars
+        self._places = {instrument.name: i for i, instrument in enumerate(engine.instruments)}
+        self._tells: Mapping[str, Callable[[Book, Any], Any]] = {
+            "instrument": lambda book, _row: book.instrument,
+            "time": lambda _book, row: int(row["ts"]),
+            "strategy": lambda book, _row: book.strategy.name,
+            "side": lambda _book, row: _side(float(row["target"])),
+            "price": lambda _book, row: float(row["price"]),
+            "features": lambda _book, row: engine.shown(int(row["book"])),
+            "market": lambda book, _row: self._market(book),
+            "terms": lambda book, _row: self._terms(book),
+            "history": lambda book, _row: self._closes(book),
+            "news": lambda _book, _row: (),
+        }
+        self._briefs: dict[str, Brief] = {}
+        self._slots: dict[str, list[str]] = {}
+        for book in engine.books:
+            if book.advice is not None:
+                brief = _known("advisor", book.advice.advisor, briefs)
+                advisor.registry.model(brief.model)
+                self._briefs[book.name] = brief
+                self._slots[book.name] = self._placeholders(advisor.prompts, brief.prompt)
+
+    def _placeholders(self, prompts: Prompts, wanted: str) -> list[str]:
+        """What a prompt, in any version it may be asked in, wants to be told."""
+        name, _, version = wanted.partition("/")
+        versions = _known("prompt", name, prompts.by_name)
+        shown = [prompts.get(name, version)] if version else list(versions.values())
+        slots = shown[0].slots.keys()
+        if any(one.slots.keys() != slots for one in shown):
+            raise ConfigError(f"prompt {name}: its versions differ in their placeholders: name one")
+        if strange := slots - self._tells.keys():
+            known = ", ".join(self._tells)
+            raise ConfigError(f"prompt {wanted}: no book knows {', '.join(strange)}, only {known}")
+        return sorted(slots)
+
+    def question(self, row: Any) -> Question:
+        """The case behind one QUESTION outcome, as the state stands right after its event."""
+        book = self._engine.books[int(row["book"])]
+        brief = self._briefs[book.name]
+        identity = f"{book.name}/{int(row['order'])}"
+        return Question(
+            id=identity,
+            book=book.name,
+            instrument=book.instrument,
+            ts=int(row["ts"]),
+            side=_side(float(row["target"])),
+            model=brief.model,
+            prompt=brief.prompt,
+            context={name: self._tells[name](book, row) for name in self._slots[book.name]},
+        )
+
+    def opinion(self, row: Any, reply: Reply) -> Records:
+        """The event of a reply: known when the answer came, of the question's instrument."""
+        book = self._engine.books[int(row["book"])]
+        said = reply.answer
+        told = {"side": math.nan, "certainty": math.nan, "share": math.nan, "chance": math.nan}
+        if isinstance(said, Opinion):
+            chance = said.probability if isinstance(said, Forecast) else math.nan
+            told = {
+                "side": _SIDES[said.side],
+                "certainty": said.confidence,
+                "share": 1.0,
+                "chance": chance,
+            }
+        event = make_events(
+            Kind.OPINION,
+            [int(row["ts"]) + reply.latency_ms],
+            question=[float(row["order"])],
+            verdict=[float(_VERDICTS.get(reply.outcome, Verdict.UNREACHABLE))],
+            **{name: [value] for name, value in told.items()},
+        )
+        event["instrument"] = self._places[book.instrument]
+        return event
+
+    def _market(self, book: Book) -> dict[str, float]:
+        at = int(self._engine.arrays["instruments"]["values_at"][self._places[book.instrument]])
+        values = self._engine.arrays["values"][at : at + len(MARKET_FIELDS)]
+        return dict(zip(MARKET_FIELDS, values.tolist(), strict=True))
+
+    def _terms(self, book: Book) -> dict[str, Any]:
+        terms = self._engine.instruments[self._places[book.instrument]]
+        told = {"kind": terms.kind.name.lower(), "tick": terms.tick, "fee_rate": terms.fee_rate}
+        return told | ({"expires_ts": terms.expires_ts} if terms.expires_ts else {})
+
+    def _closes(self, book: Book) -> list[list[float]]:
+        bars = self._bars(self._places[book.instrument], CLOSES_TOLD)
+        return [[int(ts), close] for ts, close in bars[["ts_known", "close"]].tolist()]
+
+
+def _known(what: str, name: str, all_: Mapping[str, Known]) -> Known:
+    if name not in all_:
+        raise UnknownName(what, name, all_)
+    return all_[name]
+
+
+def _side(target: float) -> Side:
+    return "long" if target > 0.0 else "short" if target < 0.0 else "flat"
+
+
+class Advised:
+    """Answers the questions of a replay from a cassette (or, where it records, from models).
+
+    Give it to ``replay`` as its ``advisor``; ``replies`` are then all that were had, in order.
+    """
+
+    def __init__(self, advisor: Advisor, briefs: Mapping[str, Brief]) -> None:
+        self._advisor, self._briefs = advisor, briefs
+        self.replies: list[Reply] = []
+
+    async def __aenter__(self) -> "Advised":
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._advisor.close()
+
+    def __call__(self, engine: Engine, tape: Tape) -> "Advised":
+        self._desk = Desk(engine, tape.bars, self._advisor, self._briefs)
+        self._tape = tape
+        return self
+
+    async def ask(self, questions: Records) -> None:
+        """Have every answer at once; each comes on the tape when it would have been known."""
+        for row in questions:
+            reply = await self._advisor.ask(self._desk.question(row))
+            self.replies.append(reply)
+            self._tape.add(self._desk.opinion(row, reply))
