@@ -13,12 +13,16 @@ from backtest.replay import Tape
 from core.engine import Book, Engine
 from core.errors import ConfigError, UnknownName
 from core.model import MARKET_FIELDS, Kind, Records, Verdict
+from core.strategy import Source
 from forecasting.advisor import Advisor
 from forecasting.prompting import Prompts
 from forecasting.questions import Forecast, Opinion, Outcome, Question, Reply, Side
 from markets.history import make_events
 
 CLOSES_TOLD = 48
+WEEK_MS = 7 * 86_400_000
+MASKED_WEEK_MS = 1_600 * WEEK_MS
+PRICES = frozenset({"open", "high", "low", "close", "mark", "oracle", "bid", "ask"})
 
 Known = TypeVar("Known")
 
@@ -42,6 +46,48 @@ class Brief:
     prompt: str
 
 
+class Open:
+    """Tells a case as it is."""
+
+    def name(self, instrument: str) -> str:
+        """What an instrument is called."""
+        return instrument
+
+    def time(self, ts: int) -> int:
+        """When something was, unix ms."""
+        return ts
+
+    def price(self, instrument: str, value: float) -> float:
+        """A price of an instrument."""
+        return value
+
+
+class Masked(Open):
+    """The control against a model's memory: no ticker, no date, no price level, the same shapes.
+
+    Prices are parts of the first one told, times whole weeks away from what they were.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._levels: dict[str, float] = {}
+        self._weeks_ms: int | None = None
+
+    def name(self, instrument: str) -> str:
+        """A number in the place of a ticker."""
+        return self._names.setdefault(instrument, f"ASSET-{len(self._names) + 1}")
+
+    def time(self, ts: int) -> int:
+        """The same hour of the same weekday, of another year."""
+        if self._weeks_ms is None:
+            self._weeks_ms = ts // WEEK_MS * WEEK_MS - MASKED_WEEK_MS
+        return ts - self._weeks_ms
+
+    def price(self, instrument: str, value: float) -> float:
+        """The price as a hundredfold part of the first."""
+        return 100.0 * value / self._levels.setdefault(instrument, value)
+
+
 class Desk:
     """Puts a book's case: what a prompt's placeholders stand for, read from the engine's state.
 
@@ -50,20 +96,25 @@ class Desk:
     """
 
     def __init__(
-        self, engine: Engine, bars: Bars, advisor: Advisor, briefs: Mapping[str, Brief]
+        self,
+        engine: Engine,
+        bars: Bars,
+        advisor: Advisor,
+        briefs: Mapping[str, Brief],
+        view: Open,
     ) -> None:
-        self._engine, self._bars = engine, bars
+        self._engine, self._bars, self._view = engine, bars, view
         self._places = {instrument.name: i for i, instrument in enumerate(engine.instruments)}
         self._tells: Mapping[str, Callable[[Book, Any], Any]] = {
-            "instrument": lambda book, _row: book.instrument,
-            "time": lambda _book, row: int(row["ts"]),
+            "instrument": lambda book, _row: view.name(book.instrument),
+            "time": lambda _book, row: view.time(int(row["ts"])),
             "strategy": lambda book, _row: book.strategy.name,
             "side": lambda _book, row: _side(float(row["target"])),
-            "price": lambda _book, row: float(row["price"]),
-            "features": lambda _book, row: engine.shown(int(row["book"])),
-            "market": lambda book, _row: self._market(book),
-            "terms": lambda book, _row: self._terms(book),
-            "history": lambda book, _row: self._closes(book),
+            "price": lambda book, row: view.price(book.instrument, float(row["price"])),
+            "features": self._features,
+            "market": self._market,
+            "terms": self._terms,
+            "history": self._closes,
             "news": lambda _book, _row: (),
         }
         self._briefs: dict[str, Brief] = {}
@@ -127,19 +178,41 @@ class Desk:
         event["instrument"] = self._places[book.instrument]
         return event
 
-    def _market(self, book: Book) -> dict[str, float]:
+    def _features(self, book: Book, row: Any) -> dict[str, float]:
+        sources = book.strategy.features
+        return {
+            name: self._view.price(book.instrument, value) if is_price(sources[name]) else value
+            for name, value in self._engine.shown(int(row["book"])).items()
+        }
+
+    def _market(self, book: Book, _row: Any) -> dict[str, float]:
         at = int(self._engine.arrays["instruments"]["values_at"][self._places[book.instrument]])
-        values = self._engine.arrays["values"][at : at + len(MARKET_FIELDS)]
-        return dict(zip(MARKET_FIELDS, values.tolist(), strict=True))
+        values = self._engine.arrays["values"][at : at + len(MARKET_FIELDS)].tolist()
+        return {
+            name: self._view.price(book.instrument, value) if name in PRICES else value
+            for name, value in zip(MARKET_FIELDS, values, strict=True)
+        }
 
-    def _terms(self, book: Book) -> dict[str, Any]:
+    def _terms(self, book: Book, _row: Any) -> dict[str, Any]:
         terms = self._engine.instruments[self._places[book.instrument]]
-        told = {"kind": terms.kind.name.lower(), "tick": terms.tick, "fee_rate": terms.fee_rate}
-        return told | ({"expires_ts": terms.expires_ts} if terms.expires_ts else {})
+        told = {"kind": terms.kind.name.lower(), "fee_rate": terms.fee_rate}
+        return told | ({"expires": self._view.time(terms.expires_ts)} if terms.expires_ts else {})
 
-    def _closes(self, book: Book) -> list[list[float]]:
+    def _closes(self, book: Book, _row: Any) -> list[list[float]]:
         bars = self._bars(self._places[book.instrument], CLOSES_TOLD)
-        return [[int(ts), close] for ts, close in bars[["ts_known", "close"]].tolist()]
+        return [
+            [self._view.time(ts), self._view.price(book.instrument, close)]
+            for ts, close in bars[["ts_known", "close"]].tolist()
+        ]
+
+
+def is_price(source: Source) -> bool:
+    """Whether what a strategy reads is at the level of its instrument's price."""
+    if isinstance(source, str):
+        return source in PRICES
+    unit = source.feature.unit
+    inner = source.source is not None and is_price(source.source)
+    return unit == "price" or (unit == "of the source" and inner)
 
 
 def _known(what: str, name: str, all_: Mapping[str, Known]) -> Known:
@@ -156,10 +229,14 @@ class Advised:
     """Answers the questions of a replay from a cassette (or, where it records, from models).
 
     Give it to ``replay`` as its ``advisor``; ``replies`` are then all that were had, in order.
+    ``masked`` hides ticker, dates and price level: what a model gains by memory, it loses there.
     """
 
-    def __init__(self, advisor: Advisor, briefs: Mapping[str, Brief]) -> None:
+    def __init__(
+        self, advisor: Advisor, briefs: Mapping[str, Brief], *, masked: bool = False
+    ) -> None:
         self._advisor, self._briefs = advisor, briefs
+        self._view = Masked() if masked else Open()
         self.replies: list[Reply] = []
 
     async def __aenter__(self) -> "Advised":
@@ -169,7 +246,7 @@ class Advised:
         await self._advisor.close()
 
     def __call__(self, engine: Engine, tape: Tape) -> "Advised":
-        self._desk = Desk(engine, tape.bars, self._advisor, self._briefs)
+        self._desk = Desk(engine, tape.bars, self._advisor, self._briefs, self._view)
         self._tape = tape
         return self
 

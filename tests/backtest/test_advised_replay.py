@@ -55,13 +55,15 @@ def agreeing(body: dict[str, Any]) -> str:
     return f'{{"side":"{side}","confidence":0.8,"rationale":"so","evidence":[]}}'
 
 
-def run_with(folder: Path, url: str = "", *, advice: Advice | None = None) -> tuple[Run, Advised]:
+def run_with(
+    folder: Path, url: str = "", *, advice: Advice | None = None, masked: bool = False
+) -> tuple[Run, Advised]:
     """Record from a server, or replay from the cassette alone."""
     registry = registry_of(url or "http://none")
     budget = Budget(RICH, Sums(), "test", lambda: LLM_START)
     caller = Caller(registry, open_clients(registry, {}), budget) if url else None
     advisor = Advisor(prompts=PROMPTS, registry=registry, cassette=Cassette(folder), caller=caller)
-    advised = Advised(advisor, BRIEFS)
+    advised = Advised(advisor, BRIEFS, masked=masked)
     setup = one_book(
         TREND,
         params={"fast": 5, "slow": 20},
@@ -97,6 +99,19 @@ def test_a_slow_answer_is_late_in_replay_too(tmp_path: Path) -> None:
         run, _ = run_with(tmp_path, standin.url, advice=Advice(advisor="gate", answer_ms_max=10))
     assert {Verdict(int(row["rule"])) for row in run.of(Result.OPINION)} == {Verdict.LATE}
     assert len(run.of(Result.FILL)) == 0
+
+
+def test_the_masked_control_tells_no_ticker_no_date_and_no_price(tmp_path: Path) -> None:
+    def told(masked: bool) -> tuple[list[str], Run]:
+        with served(StandinOllama(model=agreeing)) as standin:
+            run, _ = run_with(tmp_path / str(masked), standin.url, masked=masked)
+            return [body["messages"][-1]["content"] for body in standin.requests], run
+
+    (shown, run), (hidden, control) = told(masked=False), told(masked=True)
+    assert all("Instrument: X\n" in text and "2025-05-04" in text for text in shown)
+    assert all("Instrument: ASSET-1\n" in text and "2025" not in text for text in hidden)
+    # a model that goes by the side alone gains nothing by knowing the rest
+    assert control.trades["price"].tolist() == run.trades["price"].tolist()
 
 
 def test_an_advisor_model_or_prompt_nobody_declared_is_refused_by_name(tmp_path: Path) -> None:
