@@ -151,7 +151,8 @@ EVENT = _union(
     # 1: the feed of this instrument is live, 0: we are blind
     link=_payload("up"),
     command=_payload("command", "book"),
-    fill=_payload("order", "fill_quantity", "fill_price", "fill_fee", "final"),
+    # `code`: why the venue ended an order short, 0 for none
+    fill=_payload("order", "fill_quantity", "fill_price", "fill_fee", "final", "code"),
 )
 """One dated fact. ``ts_event``: when it happened (a bar: its open time). ``ts_known``: the first
 moment we could have acted on it (a bar: its close time). Which payload holds follows ``kind``."""
