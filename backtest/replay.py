@@ -117,7 +117,14 @@ class NoVenue:
 
     async def submit(self, approved: Any) -> None:
         """Refuse: reaching this is a programming error."""
-        raise AssertionError(f"order {approved['order']} left a replay")
+        raise AssertionError(f"order {approved['id']} left a replay")
+
+    async def recover(self, working: Records) -> None:
+        """Nothing was ever under way."""
+        assert not len(working), f"{len(working)} orders left a replay"
+
+    async def halt(self) -> None:
+        """Nothing works outside the step."""
 
 
 class NoAdvisor:

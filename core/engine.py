@@ -28,6 +28,8 @@ from core.model import (
     OUTCOME,
     POSITION,
     TRACK,
+    Mode,
+    OrderStatus,
     OrderStyle,
     Records,
     Result,
@@ -180,8 +182,7 @@ class Engine:
         self.books = tuple(books[k] for k in ranked)
         self.strategies = tuple(dict.fromkeys(book.strategy.name for book in self.books))
         self.tell_all = tell_all
-        outside = {instrument.name for instrument in instruments if instrument.external}
-        self._external = [b for b, book in enumerate(self.books) if book.instrument in outside]
+        self._external = any(instrument.external for instrument in instruments)
         self._advised = any(book.advice is not None for book in self.books)
         self.plain: dict[str, str] = {}
         self._failure: BaseException | None = None
@@ -372,11 +373,25 @@ class Engine:
         self.advance(block[:0], 0, self.track(0))
 
     def outside(self, outcomes: Records) -> Records:
-        """The approved orders among these that an outside venue must be given."""
+        """The orders approved in these that an outside venue must be given, in their order."""
         if not self._external:
-            return outcomes[:0]
-        approved = outcomes[outcomes["kind"] == Result.APPROVED]
-        return approved[np.isin(approved["book"], self._external)]
+            return self.arrays["orders"][:0]
+        approved = outcomes["order"][outcomes["kind"] == Result.APPROVED]
+        sent = self.sent()
+        return sent[np.isin(sent["id"], approved)]
+
+    def sent(self) -> Records:
+        """The orders an outside venue has not ended yet (a copy), in the order of their ids."""
+        orders = self.arrays["orders"]
+        sent = orders[orders["status"] == OrderStatus.SENT]
+        return sent[np.argsort(sent["id"])]
+
+    def halts(self, outcomes: Records) -> bool:
+        """Whether an outside venue must hear that the latch fell to HALTED in these."""
+        if not self._external:
+            return False
+        moved = outcomes["kind"] == Result.MODE
+        return bool((outcomes["reason"][moved] == Mode.HALTED).any())
 
     def questions(self, outcomes: Records) -> Records:
         """The questions among these that an advisor must be given."""

@@ -114,9 +114,10 @@ def free_order(state: Any, k: int) -> None:
 
 
 @compiled
-def cancel_order(state: Any, k: int) -> None:
-    """Cancel what is left of an order."""
-    emit_order(state, Result.CANCELLED, order_of(state, k))
+def cancel_order(state: Any, k: int, code: int) -> None:
+    """Cancel what is left of an order; ``code`` is its venue's reason, 0 for none."""
+    row = emit_order(state, Result.CANCELLED, order_of(state, k))
+    row.reason = code
     free_order(state, k)
 
 
@@ -128,7 +129,7 @@ def cancel_orders(state: Any, book: int) -> None:
     for k in range(state.orders_n):
         order = order_of(state, k)
         if order.status == OrderStatus.WORKING and (book < 0 or order.book == book):
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
 
 
 @compiled
@@ -178,7 +179,7 @@ def match_orders(state: Any, i: int, opened_ts: int) -> None:
         if order.born_ts > opened_ts:
             continue
         if not _fit(state, k):
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
             continue
         got = call_value(
             state.match,
@@ -192,7 +193,7 @@ def match_orders(state: Any, i: int, opened_ts: int) -> None:
             fill_order(state, k)
         expired = order.style == OrderStyle.IOC or order.bars_left <= 0
         if order.status == OrderStatus.WORKING and expired:
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
 
 
 @compiled

@@ -13,6 +13,8 @@ async def run(engine: Engine, feed: Feed, journal: Journal, venue: Venue, adviso
             start = at
             at, outcomes = engine.advance(block, at, track)
             await journal.append(block[start:at], outcomes, track[start:at])
+            if engine.halts(outcomes):
+                await venue.halt()
             for approved in engine.outside(outcomes):
                 await venue.submit(approved)
             questions = engine.questions(outcomes)

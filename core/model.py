@@ -150,7 +150,8 @@ PAYLOAD: Mapping[Kind, tuple[str, ...]] = {
     # 1: the feed of this instrument is live, 0: we are blind
     Kind.LINK: ("up",),
     Kind.COMMAND: ("command", "book"),
-    Kind.FILL: ("order", "fill_quantity", "fill_price", "fill_fee", "final"),
+    # `code`: why the venue ended an order short, 0 for none
+    Kind.FILL: ("order", "fill_quantity", "fill_price", "fill_fee", "final", "code"),
     Kind.BAR: _BAR,
     # `verdict` AGREED for an answer that can be read, whatever it says; `side` in [-1, 1]: short or
     # long, 0 neither; `share` in [0, 1]: how much of the size it allows; `chance` of YES

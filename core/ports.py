@@ -25,9 +25,16 @@ class Journal(Protocol):
 
 
 class Venue(Protocol):
-    """Takes approved orders (OUTCOME rows of kind APPROVED); fills come back as FILL events."""
+    """Takes approved orders (rows of ORDER); fills and endings come back as FILL events."""
 
-    async def submit(self, approved: Any) -> None: ...
+    async def submit(self, approved: Any) -> None:
+        """Take a new order; it must not wait for the order's fate."""
+
+    async def recover(self, working: Records) -> None:
+        """Before the loop goes on after a restart: settle the orders that were under way."""
+
+    async def halt(self) -> None:
+        """The latch fell: cancel what still works, but for what only shrinks a position."""
 
 
 class Advisor(Protocol):

@@ -23,9 +23,9 @@ from core.compiled import (
 )
 from core.desk import close_book, pursue
 from core.fills import (
+    cancel_order,
     cancel_orders,
     fill_order,
-    free_order,
     match_orders,
     on_mode,
     protect,
@@ -128,7 +128,7 @@ def _on_command(state: Any, event: Any) -> None:
 
 @compiled
 def _on_fill(state: Any, event: Any) -> None:
-    """A fill told by an outside venue; ``final`` ends the order."""
+    """A fill told by an outside venue; ``final`` ends the order, and tells what is left of it."""
     execution = execution_of(state)
     for k in range(state.orders_n):
         order = order_of(state, k)
@@ -143,7 +143,7 @@ def _on_fill(state: Any, event: Any) -> None:
         if event.fill_quantity != 0.0:
             fill_order(state, k)
         if order.status == OrderStatus.SENT and event.final != 0.0:
-            free_order(state, k)
+            cancel_order(state, k, 0 if math.isnan(event.code) else int(event.code))
         return
     account_of(state).failed = FAILED_UNKNOWN_ORDER
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table
 
-from core.model import EVENT, ExitReason, Kind, Mode, Records, Result, Verdict
+from core.model import EVENT, ExitReason, Mode, Records, Result, Verdict
 from daemon.journal import schema
+from execution.sending import Ending
 from risk.gate import Rule
 from strategies.regimes import Regime
 
@@ -54,6 +55,11 @@ MODES = Names(lambda code: Mode(code).name.lower())
 VERDICTS = Names(lambda code: Verdict(code).name.lower())
 
 
+def endings(venue: Mapping[int, str]) -> Names:
+    """The texts of why orders ended short: the venue's for its own codes, ours for the rest."""
+    return Names(lambda code: venue[code] if code > 0 else Ending(code).name.lower())
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """How far a run is recorded: its last event, outcomes so far, and the last row of equity."""
@@ -73,6 +79,7 @@ class Block:
     outcomes: Records
     track: Records
     reasons: Sequence[Names]
+    codes: Names
 
     @property
     def after(self) -> Mark:
@@ -97,9 +104,6 @@ def tables(block: Block) -> Iterator[tuple[Table, Columns]]:
         at = np.flatnonzero(np.isin(kinds, kinds_told))
         if len(at):
             yield table, columns(block, block.outcomes[at], at + block.mark.outcomes)
-    finals = np.flatnonzero((block.events["kind"] == Kind.FILL) & (block.events["final"] != 0.0))
-    if len(finals):
-        yield schema.order_ends, _finals(block, finals)
 
 
 def _same(value: object, rows: Sequence[Any] | Records) -> list[Any]:
@@ -214,17 +218,11 @@ def _orders(block: Block, rows: Records, ids: Places) -> Columns:
 
 
 def _ends(block: Block, rows: Records, ids: Places) -> Columns:
-    return {**_when(block, rows, ids), "order_id": rows["order"].tolist()}
-
-
-def _finals(block: Block, at: Places) -> Columns:
-    events = block.events[at]
     return {
-        "run_id": _same(block.run_id, events),
-        "order_id": events["order"].astype(np.int64).tolist(),
-        "id": _same(None, events),
-        "seq": block.seqs[at].tolist(),
-        "ts": events["ts_known"].tolist(),
+        **_when(block, rows, ids),
+        "order_id": rows["order"].tolist(),
+        "code": rows["reason"].tolist(),
+        "reason": block.codes.of(rows["reason"]),
     }
 
 

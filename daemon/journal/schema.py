@@ -42,16 +42,16 @@ metadata = MetaData(
 )
 
 
-def _text(name: str, *, null: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=null)
+def _text(name: str, *, null: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=null, server_default=default)
 
 
 def _whole(name: str, *, null: bool = False) -> Column[int]:
     return Column(name, BigInteger, nullable=null, autoincrement=False)
 
 
-def _real(name: str) -> Column[float]:
-    return Column(name, Double, nullable=True)
+def _real(name: str, *, null: bool = True) -> Column[float]:
+    return Column(name, Double, nullable=null)
 
 
 def _table(name: str, key: str, *items: SchemaItem, large: bool = False) -> Table:
@@ -160,6 +160,21 @@ snapshots = _table(
 """The state after an event, so that a restart need not fold the run from its beginning. A shortcut:
 every row of it can be had again from the events, and old ones are dropped."""
 
+commands = _table(
+    "commands",
+    "seq",
+    _whole("seq"),
+    _whole("ts"),
+    _text("word"),
+    Column("book", Integer, nullable=True),
+    _text("who"),
+    _text("reason"),
+    _of("events", "seq"),
+    _of("books", "book"),
+)
+"""Every operator's command: who gave it and why, which its event has no room for. ``book`` is NULL
+where it was given to all."""
+
 signals = _outcome(
     "signals",
     Column("book", Integer, nullable=False),
@@ -220,11 +235,39 @@ order_ends = _table(
     _whole("id", null=True),
     _whole("seq"),
     _whole("ts"),
+    Column("code", Integer, nullable=False, server_default="0"),
+    _text("reason", default="none"),
     _of("events", "seq"),
     _of("orders", "order_id"),
 )
-"""An order that got its last: an outcome cancelled what was left of it, or (``id`` is NULL, for an
-event said so) an outside venue called it final."""
+"""An order that ended with something left, and why: ``code`` is the venue's own where positive, an
+Ending of ours else. Only of runs older than that is ``id`` NULL: an event told the end then, and no
+outcome."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _text("run_id"),
+    _whole("order_id"),
+    Column("attempt", Integer, autoincrement=False),
+    _text("signature"),
+    _plain("payload", LargeBinary),
+    _whole("last_valid_height"),
+    _whole("signed_ms"),
+    _text("state"),
+    Column("code", Integer, nullable=False),
+    _whole("slot"),
+    _real("quantity", null=False),
+    _whole("paid_micros"),
+    _whole("fee_micros"),
+    _whole("settled_ms"),
+    PrimaryKeyConstraint("run_id", "order_id", "attempt"),
+    UniqueConstraint("signature"),
+    CheckConstraint("state IN ('signed', 'landed', 'failed', 'expired')", name="state"),
+    _of("orders", "order_id"),
+)
+"""The transactions signed for an order, ready to be sent again. All from ``state`` on is filled
+once, when the chain's evidence settles one; until then it is 'signed', and its fate is unknown."""
 
 fills = _outcome(
     "fills",

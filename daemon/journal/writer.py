@@ -4,7 +4,7 @@ Rows go to the driver as they are, past SQLAlchemy's handling of parameters: it 
 SQLite takes to store them. PostgreSQL gets them by COPY, its own way to take many.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -13,21 +13,28 @@ from sqlalchemy import Connection, Engine, Table
 from core.errors import JournalError
 from core.model import Records
 from daemon.journal.database import transaction
-from daemon.journal.projection import Block, Columns, Mark, Names, Text, tables
+from daemon.journal.projection import Block, Columns, Mark, Names, Text, endings, tables
 
 
 class SqlJournal:
     """Records one run: a ``core.ports.Journal``, made by ``begin_run`` or ``resume_run``.
 
-    ``explain`` has the text of a reason code for every book, in the engine's order.
+    ``explain`` has the text of a reason code for every book, in the engine's order; ``codes`` the
+    names of an outside venue's codes.
     """
 
     def __init__(
-        self, engine: Engine, run_id: str, explain: Iterable[Text], mark: Mark | None = None
+        self,
+        engine: Engine,
+        run_id: str,
+        explain: Iterable[Text],
+        mark: Mark | None = None,
+        codes: Mapping[int, str] | None = None,
     ) -> None:
         self.engine = engine
         self.run_id = run_id
         self._reasons = [Names(text) for text in explain]
+        self._codes = endings(codes or {})
         self._mark = mark or Mark()
         self._turn = CapacityLimiter(1)
 
@@ -50,7 +57,7 @@ class SqlJournal:
     def write(self, events: Records, outcomes: Records, track: Records) -> None:
         """As ``append``, in the thread of the caller."""
         assert len(events) == len(track), (len(events), len(track))
-        block = Block(self.run_id, self._mark, events, outcomes, track, self._reasons)
+        block = Block(self.run_id, self._mark, events, outcomes, track, self._reasons, self._codes)
         _check_place(block)
         with transaction(self.engine, writes=True) as connection:
             for table, columns in tables(block):

@@ -78,15 +78,15 @@ def test_an_older_schema_is_refused_with_the_command_to_run(
     journal_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list_runs(open_journal(journal_url)) == []
-    monkeypatch.setattr(migrate, "REVISION", "0003")
+    monkeypatch.setattr(migrate, "REVISION", "0005")
     assert said(journal_url).endswith(
-        "its schema 0002 is older than ours, 0003: run `lockstep journal upgrade`"
+        "its schema 0004 is older than ours, 0005: run `lockstep journal upgrade`"
     )
 
 
 def test_a_newer_schema_is_refused_by_opening_and_by_upgrading(journal_url: str) -> None:
     stamp(open_journal(journal_url), "9999")
-    assert "its schema 9999 is newer than ours, 0002: update Lockstep" in said(journal_url)
+    assert "its schema 9999 is newer than ours, 0004: update Lockstep" in said(journal_url)
     with pytest.raises(JournalError, match="9999 is newer"):
         upgrade(journal_url)
     stamp(engine_of(journal_url), schema.REVISION)
