@@ -37,9 +37,11 @@ Floats = NDArray[np.float64]
 def summary(run: Run) -> dict[str, Any]:
     """All key figures as plain data, money in quote.
 
-    ``profit_factor``, ``win_rate``, ``sharpe`` and ``sortino`` are None where they are undefined.
-    ``gross_pnl`` is net plus fees, spread, slippage and funding. ``max_drawdown``,
-    ``exposure_time`` and the values of ``regimes`` are fractions.
+    ``profit_factor``, ``win_rate``, ``sharpe``, ``sortino``, ``calmar``, ``turnover`` and
+    ``capacity`` are None where they are undefined. ``days_per_year`` is what annual figures are
+    annualised by, ``turnover`` a multiple of equity a year, ``capacity`` in quote. ``gross_pnl``
+    is net plus fees, spread, slippage and funding. ``max_drawdown``, ``exposure_time`` and the
+    values of ``regimes`` are fractions.
     """
     parts, returns = Breakdown(run), daily_returns(run)
     total, (start_ms, end_ms) = parts.totals, span(run)
@@ -58,6 +60,10 @@ def summary(run: Run) -> dict[str, Any]:
         "max_drawdown": max_drawdown(run),
         "sharpe": sharpe(returns),
         "sortino": sortino(returns),
+        "calmar": calmar(run),
+        "turnover": turnover(run),
+        "capacity": capacity(run),
+        "days_per_year": DAYS_PER_YEAR,
         "exposure_time": exposure_time(run),
         "time_span": {
             "start": utc(start_ms),
@@ -136,6 +142,70 @@ def sortino(returns: Floats) -> float | None:
         return None
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
     return float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR) if downside > 0 else None
+
+
+def calmar(run: Run) -> float | None:
+    """Compound growth a year (365 days) over the deepest drawdown.
+
+    None below ``DAYS_MIN`` days, which no power may stretch to a year, without a drawdown, or once
+    equity is gone.
+    """
+    equity, fallen = daily_equity(run), max_drawdown(run)
+    if len(equity) < DAYS_MIN or fallen == 0.0 or equity[-1] <= 0:
+        return None
+    years = len(equity) / DAYS_PER_YEAR
+    return (float(equity[-1] / run.equity_start) ** (1 / years) - 1) / fallen
+
+
+def turnover(run: Run) -> float | None:
+    """Notional traded a year (365 days) as a multiple of the mean equity of its days; None without
+    days, or when that mean is not above zero."""
+    equity = daily_equity(run)
+    if len(equity) == 0 or equity.mean() <= 0:
+        return None
+    fills = run.of(Result.FILL)
+    traded = float(np.abs(fills["quantity"] * fills["price"]).sum())
+    return traded / float(equity.mean()) / (len(equity) / DAYS_PER_YEAR)
+
+
+def capacity(run: Run) -> float | None:
+    """Equity in quote at which the square-root impact of its own orders halves the mean return.
+
+    A fill of Q on a day that trades V at a daily volatility of s costs ``s sqrt(Q / V)`` of its
+    notional (Donier and Bonart 2015), beyond what the replay charged; times k in size, that is
+    times ``sqrt(k)`` of the return. None when it earns nothing, never trades, or the data have no
+    volume or no movement.
+    """
+    returns, fills = daily_returns(run), run.of(Result.FILL)
+    if len(returns) < 2 or len(fills) == 0 or not np.isfinite(returns).all():
+        return None
+    cost = _impact(run, fills)
+    mean = float(returns.mean())
+    if mean <= 0 or cost is None or cost <= 0:
+        return None
+    equity = float(daily_equity(run).mean())
+    return equity * (mean / 2 * len(returns) * equity / cost) ** 2
+
+
+def _impact(run: Run, fills: Records) -> float | None:
+    """What the square-root law would charge for these fills at their size, in quote."""
+    places = np.array([run.instruments.index(book.instrument) for book in run.books])
+    traded_in = places[fills["book"]]
+    bars = run.block[run.block["kind"] == Kind.BAR]
+    total = 0.0
+    for place in np.unique(traded_in).tolist():
+        mine, own = fills[traded_in == place], bars[bars["instrument"] == place]
+        days, at = np.unique(day_of(own["ts_known"]), return_inverse=True)
+        volume = np.bincount(at, np.nan_to_num(own["volume"]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = np.nan_to_num(np.diff(np.log(own["close"])), posinf=0.0, neginf=0.0)
+        daily = math.sqrt(float((moved**2).sum()) / len(days))
+        day = np.searchsorted(days, day_of(mine["ts"])).clip(max=len(days) - 1)
+        if (volume[day] <= 0).any():
+            return None
+        size = np.abs(mine["quantity"])
+        total += float((size * mine["price"] * daily * np.sqrt(size / volume[day])).sum())
+    return total
 
 
 def drawdowns(run: Run) -> Floats:

@@ -98,15 +98,28 @@ def _anchored(values: Tree, folder: Path) -> Tree:
     for table, name in (("data", "file"), ("strategies", "rules")):
         stanzas = values.get(table)
         for stanza in stanzas.values() if isinstance(stanzas, dict) else ():
-            path = stanza.get(name) if isinstance(stanza, dict) else None
-            if isinstance(path, str) and path != DEFAULT_RULES:
-                stanza[name] = str(folder / Path(stanza[name]).expanduser())
-    paths, plugins = values.get("paths"), values.get("plugins")
-    if isinstance(paths, dict) and isinstance(paths.get("runs"), str):
-        paths["runs"] = str(folder / Path(paths["runs"]).expanduser())
+            _anchor(stanza, name, folder)
+    for table, name in _PATHS:
+        _anchor(values.get(table), name, folder)
+    plugins = values.get("plugins")
     if isinstance(plugins, dict) and isinstance(plugins.get("paths"), list):
         plugins["paths"] = [str(folder / Path(path).expanduser()) for path in plugins["paths"]]
     return values
+
+
+_PATHS = (
+    ("paths", "runs"),
+    ("api", "token_file"),
+    ("api", "read_token_file"),
+    ("notify", "webhook_file"),
+    ("notify", "telegram_token_file"),
+)
+
+
+def _anchor(table: Any, name: str, folder: Path) -> None:
+    path = table.get(name) if isinstance(table, dict) else None
+    if isinstance(path, str) and (name, path) != ("rules", DEFAULT_RULES):
+        table[name] = str(folder / Path(path).expanduser())
 
 
 def read_environment(environ: Mapping[str, str], named: Iterable[str] = ()) -> Layer:

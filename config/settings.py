@@ -118,6 +118,12 @@ class Notify(Section):
     messages_per_minute: float = Field(10.0, gt=0)
 
 
+class Log(Section):
+    """What the daemon's log tells: lines of this level and above."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Line(Section):
     """The market a live run follows: whose, the bars wanted, and how many of them to begin with.
 
@@ -132,10 +138,12 @@ class Line(Section):
 
 
 class Live(Section):
-    """A live run: its name in the journal, and how often its state is kept."""
+    """A live run: its name in the journal, and how often its state is kept. It is audited at its
+    start and every ``audit_hours``; 0 for never."""
 
     run: str = Field("paper", min_length=1)
     snapshot_events: int = Field(20_000, ge=1)
+    audit_hours: float = Field(24.0, ge=0)
     feed: Line = Line()
 
 
@@ -157,6 +165,7 @@ class Settings(BaseSettings):
     live: Live = Live()
     api: Api = Api()
     notify: Notify = Notify()
+    log: Log = Log()
 
     @classmethod
     def laid(cls, layers: Iterable[Mapping[str, Any]]) -> "Settings":

@@ -7,6 +7,7 @@
     ├── MissingInput         a strategy needs what the data does not carry         exit code 4
     ├── StrategyError        a strategy raised, or returned what is not a decision exit code 5
     └── JournalError         the database refuses, or its schema is another        exit code 6
+        └── JournalUnreachable   it cannot be reached now: to be tried again       exit code 7
 
 Programmer errors are not here: they are assertions, and they crash.
 """
@@ -61,3 +62,9 @@ class JournalError(LockstepError):
     """The journal's database refuses, or its schema is not ours."""
 
     exit_code = 6
+
+
+class JournalUnreachable(JournalError):
+    """The journal's database cannot be reached now, or is held by another: an outage passes."""
+
+    exit_code = 7

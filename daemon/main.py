@@ -1,5 +1,6 @@
 """``lockstep``: the command line, and where an error becomes one line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ from typer.core import TyperGroup
 from core.errors import LockstepError
 from daemon.commands import (
     audit,
+    cassette,
     catalogue,
     data,
     demo,
@@ -20,6 +22,7 @@ from daemon.commands import (
     run,
     runs,
     settings,
+    validate,
 )
 
 USAGE = 2
@@ -31,12 +34,14 @@ Begin with: lockstep demo
 \b
 Exit codes:
   0    done (diff: equal; doctor: healthy)
-  1    failed (diff: not equal; doctor: something must be mended)
+  1    failed (diff: not equal; doctor: something must be mended;
+       validate: it does not pass)
   2    a setting, flag or key is wrong
   3    data cannot be used
   4    data lack what a strategy needs
   5    a strategy failed
   6    the journal refuses
+  7    the journal cannot be reached now: try again
   130  interrupted
 
 Errors are one line on stderr; --debug anywhere shows where they came from.
@@ -62,12 +67,25 @@ class Commands(TyperGroup):
             code = super().main(words, **extra)
         except LockstepError as error:
             return _tell(error, str(error), error.exit_code, debug=debug)
+        except BaseExceptionGroup as group:
+            ours, others = group.split(LockstepError)
+            if ours is None or others is not None:
+                raise
+            first = _first(ours)
+            return _tell(first, str(first), first.exit_code, debug=debug)
         except typer.TyperException as error:
             return _tell(error, _usage(error), USAGE, debug=debug)
         except OSError as error:
             text = f"{error.filename or 'the system'}: {error.strerror or error}"
             return _tell(error, text, LockstepError.exit_code, debug=debug)
         return code if isinstance(code, int) else 0
+
+
+def _first(error: Any) -> Any:
+    """The error for which a task group ended: groups stand in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -77,11 +95,15 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _tell(error: Exception, text: str, code: int, *, debug: bool) -> int:
+    from daemon.observe.redaction import SECRETS, names_a_secret
+
+    settings = (name for name in os.environ if name.upper().startswith("LOCKSTEP__"))
+    SECRETS.add(*(os.environ[name] for name in settings if names_a_secret(name)))
     if debug:
         import traceback
 
-        traceback.print_exception(error)
-    typer.echo(f"lockstep: {' '.join(text.split())}", err=True)
+        typer.echo(SECRETS.hide("".join(traceback.format_exception(error))), err=True, nl=False)
+    typer.echo(SECRETS.hide(f"lockstep: {' '.join(text.split())}"), err=True)
     return code
 
 
@@ -105,12 +127,14 @@ app.command(epilog=runs.REPORT_EPILOG)(runs.report)
 app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
 app.command(epilog=audit.AUDIT_EPILOG)(audit.audit)
 app.command("what-if", epilog=audit.WHAT_IF_EPILOG)(audit.what_if)
+app.command(epilog=validate.EPILOG)(validate.validate)
 app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
 app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
 
 app.command(epilog=operate.STATUS_EPILOG)(operate.status)
 app.command(epilog=operate.POSITIONS_EPILOG)(operate.positions)
 app.command(epilog=operate.TRADES_EPILOG)(operate.trades)
+app.command(epilog=operate.COMMANDS_EPILOG)(operate.commands)
 app.command(epilog=operate.HALT_EPILOG)(operate.halt)
 app.command("reduce-only", epilog=operate.REDUCE_EPILOG)(operate.reduce_only)
 app.command(epilog=operate.RESUME_EPILOG)(operate.resume)
@@ -129,6 +153,13 @@ journal_app.command(epilog=journals.UPGRADE_EPILOG)(journals.upgrade)
 journal_app.command(epilog=journals.REMOVE_EPILOG)(journals.remove)
 app.add_typer(journal_app, name="journal")
 
+cassette_app = _group("List, check, prune and export recorded calls of language models.")
+cassette_app.command(epilog=cassette.LS_EPILOG)(cassette.ls)
+cassette_app.command(epilog=cassette.VERIFY_EPILOG)(cassette.verify)
+cassette_app.command(epilog=cassette.PRUNE_EPILOG)(cassette.prune)
+cassette_app.command(epilog=cassette.EXPORT_EPILOG)(cassette.export)
+app.add_typer(cassette_app, name="cassette")
+
 app.command("show-config", epilog=settings.EPILOG)(settings.show_config)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 
@@ -136,3 +167,7 @@ app.command(epilog=doctor.EPILOG)(doctor.doctor)
 def main() -> None:
     """Entry point of the ``lockstep`` script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -52,12 +52,14 @@ TICKS = ",.10~g"
 """Grouped, as many digits as it takes, and no exponent."""
 
 
-def _axis(**more: Any) -> Spec:
+def plot_axis(**more: Any) -> Spec:
+    """An axis in the report's style, with these terms of plotly."""
     plain_axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "automargin": True}
     return {**plain_axis, "tickfont": {"size": 11}, **more}
 
 
-def _layout(height: int, **more: Any) -> Spec:
+def plot_layout(height: int, **more: Any) -> Spec:
+    """A layout in the report's style, ``height`` in pixels, with these terms of plotly."""
     return {
         "height": height,
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -88,7 +90,7 @@ class Panels:
         self._left = float(self._total)
         self._axes = 0
         self.data: list[Spec] = []
-        self.layout = _layout(
+        self.layout = plot_layout(
             self._total + TOP_PX + BOTTOM_PX,
             hovermode="closest",
             dragmode="zoom",
@@ -123,7 +125,7 @@ class Panels:
         """Add a value axis; answers its name as traces use it."""
         self._axes += 1
         number = "" if self._axes == 1 else str(self._axes)
-        axis = _axis(domain=domain, fixedrange=True, **terms)
+        axis = plot_axis(domain=domain, fixedrange=True, **terms)
         self.layout[f"yaxis{number}"] = axis
         return f"y{number}"
 
@@ -133,7 +135,7 @@ class Panels:
 
     def finish(self, start_ms: int, end_ms: int) -> Spec:
         """The figure, over this span of time."""
-        self.layout["xaxis"] = _axis(
+        self.layout["xaxis"] = plot_axis(
             type="date",
             range=[start_ms, end_ms + (end_ms - start_ms) // EDGE_SHARE],
             rangeslider={"visible": False},
@@ -389,10 +391,10 @@ def costs(parts: Breakdown) -> Spec:
                 "totals": {"marker": {"color": BLUE}},
             }
         ],
-        "layout": _layout(
+        "layout": plot_layout(
             280,
-            xaxis=_axis(fixedrange=True),
-            yaxis=_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),
+            xaxis=plot_axis(fixedrange=True),
+            yaxis=plot_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),
         ),
     }
 
@@ -414,10 +416,10 @@ def earned(rows: Sequence[Row], *, dates: bool) -> Spec:
                 "hovertemplate": "%{x}: <b>%{text}</b><extra></extra>",
             }
         ],
-        "layout": _layout(
+        "layout": plot_layout(
             260,
             bargap=0.25 if len(shown) < 100 else 0,
-            xaxis=_axis(type="date" if dates else "category", fixedrange=True),
-            yaxis=_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),
+            xaxis=plot_axis(type="date" if dates else "category", fixedrange=True),
+            yaxis=plot_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY, tickformat=TICKS),
         ),
     }

@@ -43,8 +43,6 @@ def write_report(run: Run, path: Path | str) -> Path:
 
 def page(run: Run) -> str:
     """The whole document."""
-    from plotly.offline import get_plotlyjs
-
     parts, figures_of_run = Breakdown(run), summary(run)
     title = f"{_strategies(run)} on {_named(run.instruments)}"
     body = "".join(
@@ -59,11 +57,18 @@ def page(run: Run) -> str:
             _provenance(run),
         )
     )
+    return document(f"{title} · {run.run_id}", body)
+
+
+def document(title: str, body: str) -> str:
+    """A page of the report's style around ``body``, which is HTML already."""
+    from plotly.offline import get_plotlyjs
+
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)} · {run.run_id}</title>"
+        f"<title>{escape(title)}</title>"
         f"<style>{(HERE / 'page.css').read_text('utf-8')}</style>"
         f"<script>{get_plotlyjs()}</script></head>"
         f"<body><main>{body}</main>"

@@ -65,6 +65,17 @@ def stopped(run: str, *, ts: int, why: str) -> Notice:
     return Notice("run", _line(f"run {run} stopped: {why}"), ts)
 
 
+def parted(run: str, mismatches: int, first: str, *, ts: int) -> Notice:
+    """An audit found that the record is not what its fold says."""
+    told = f"{mismatches} outcomes of its replay are not as recorded, the first: {first}"
+    return Notice("run", _line(f"run {run}: {told}"), ts)
+
+
+def unaudited(run: str, why: str, *, ts: int) -> Notice:
+    """An audit was due and could not be made."""
+    return Notice("run", _line(f"run {run} could not be audited: {why}"), ts)
+
+
 def _notice(row: Any, books: Sequence[Book]) -> Notice | None:
     kind = Result(int(row["kind"]))
     if kind is Result.REFUSED and int(row["rule"]) not in TOLD_RULES:

@@ -61,6 +61,7 @@ class Notifier:
             Sender(channel, Buckets(per_minute, BURST, clock), sleep, chance)
             for channel in channels
         ]
+        self._changed = anyio.Event()
 
     @property
     def tallies(self) -> dict[str, Tally]:
@@ -83,12 +84,22 @@ class Notifier:
             for notice in wanted:
                 sender.put(notice)
 
+    def become(self, other: "Notifier") -> None:
+        """Tell the channels of another notifier, and what it would, from the next notice on."""
+        self._topics, self._senders = other._topics, other._senders
+        self._changed.set()
+
     async def run(self) -> None:
         """Send until cancelled; then try once more, briefly, for what is left."""
         silence_httpx()
-        async with httpx.AsyncClient(trust_env=False) as client, anyio.create_task_group() as group:
-            for sender in self._senders:
-                group.start_soon(sender.run, client)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                self._changed = anyio.Event()
+                async with anyio.create_task_group() as group:
+                    for sender in self._senders:
+                        group.start_soon(sender.run, client)
+                    await self._changed.wait()
+                    group.cancel_scope.cancel()
 
 
 class Sender:

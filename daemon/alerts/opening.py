@@ -12,7 +12,8 @@ from config.settings import Notify
 from core.errors import ConfigError
 from daemon.alerts.channels import Channel, Telegram, Webhook
 from daemon.alerts.notifier import Notifier
-from daemon.control.credentials import Hide, read_secret, shown_nowhere
+from daemon.control.credentials import Hide, read_secret
+from daemon.observe.redaction import SECRETS
 
 Read = Callable[[str, SecretStr | None, Path | None], str | None]
 
@@ -20,7 +21,7 @@ TOKEN = re.compile(r"\d+:[\w-]+", re.ASCII)
 
 
 def open_notifier(
-    settings: Notify, environ: Mapping[str, str], hide: Hide = shown_nowhere
+    settings: Notify, environ: Mapping[str, str], hide: Hide = SECRETS.add
 ) -> Notifier:
     """A notifier of every channel that is set up; of none, it takes notices and drops them.
 

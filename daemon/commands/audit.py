@@ -1,19 +1,27 @@
 """``lockstep audit`` and ``what-if``: a recorded run folded again, as it was or with a change."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.errors import ConfigError
-from daemon.commands.journals import Url, journal_url
-from daemon.commands.options import Json, Profile, Sets
+from daemon.commands.journals import Url
+from daemon.commands.options import Config, Json, Profile, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
-    from core.model import Records
+    from sqlalchemy import Engine as Database
+
+    from config.layers import Resolved
     from core.strategy import Strategy
+    from daemon.journal import RunRow
+    from daemon.live.recovery import Audit
 
 AUDIT_EPILOG = (
     "Example: lockstep audit paper-demo --since 20261101\n\n"
+    "A run of your own rules or plugins needs the flags or the profile that named them. "
     "Exit code 0: every decision and outcome is the recorded one; 1: they part."
 )
 WHAT_IF_EPILOG = "Example: lockstep what-if paper-demo --set limits.cooldown_ms=600000"
@@ -22,42 +30,58 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run in the journa
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Compare from here on (UTC).")
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Go on from the state kept here; keep the new one when all is as recorded.",
+    ),
+]
 
 
 def audit(
     run: RunName,
     since: Since = None,
     journal: Url = None,
+    strategy: Strategies = None,
+    rules: Rules = None,
+    set_: Sets = None,
     profile: Profile = None,
+    config: Config = None,
+    checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
     """Fold a recorded run again and compare every outcome with the record."""
-    from backtest.recorded import replay_recorded
+    from backtest.recorded import engine_of
+    from daemon.commands.choices import Choices, read_settings
     from daemon.commands.names import parse_timerange
-    from daemon.console import write, write_json
-    from daemon.live.recovery import divergence
-    from markets.history import utc
+    from daemon.console import write_json
+    from daemon.live.checkpoints import keep_checkpoint, lay_checkpoint
+    from daemon.live.recovery import audit_record
 
-    config, events, recorded = _read(run, journal)
-    again = replay_recorded(config, events, _finder(profile)).outcomes
-    first_ms = parse_timerange(f"{since}-")[0] if since else 0
-    kept = [rows[rows["ts"] >= (first_ms or 0)] for rows in (again, recorded)]
-    parted = divergence(kept[0], kept[1])
-    result: dict[str, Any] = {
-        "run": run,
-        "equal": parted is None,
-        "events": len(events),
-        "outcomes": len(kept[1]),
-        "until": utc(int(events["ts_known"][-1])) if len(events) else None,
-        "first": None if parted is None else str(parted),
-    }
+    choices = Choices(
+        profile=profile,
+        config=config,
+        strategies=strategy or (),
+        rules=rules or (),
+        sets=set_ or (),
+    )
+    resolved = read_settings(choices)
+    since_ms = parse_timerange(f"{since}-")[0] if since else None
+    with _opened(journal, resolved) as database:
+        row = _recorded(database, run)
+        engine = engine_of(row.config, finder(resolved))
+        if checkpoint:
+            lay_checkpoint(checkpoint, engine, row)
+        found = audit_record(engine, database, run, since_ms=since_ms or 0)
+    if checkpoint and found.first is None:
+        keep_checkpoint(checkpoint, engine, row)
     if json:
-        write_json(result)
-    elif parted is None:
-        write(f"run {run}: {len(kept[1]):,} outcomes of {len(events):,} events, all as recorded")
+        write_json(_plain(run, found))
     else:
-        write(f"run {run} parts from its record at outcome {parted.place:,}: {parted}")
-    raise typer.Exit(0 if parted is None else 1)
+        _tell(run, found)
+    raise typer.Exit(0 if found.first is None else 1)
 
 
 def what_if(
@@ -71,18 +95,23 @@ def what_if(
     from dataclasses import asdict
 
     from backtest.recorded import changed, replay_recorded
+    from daemon.commands.choices import Choices, read_settings
     from daemon.commands.comparison import compare
     from daemon.commands.runs import tell_difference
     from daemon.console import write_json
+    from daemon.journal import read_events
 
     if not set_:
         raise ConfigError("what if what? give --set KEY=VALUE, such as limits.cooldown_ms=600000")
-    config, events, _ = _read(run, journal)
+    resolved = read_settings(Choices(profile=profile))
+    with _opened(journal, resolved) as database:
+        config = dict(_recorded(database, run).config)
+        events = read_events(database, run)
     other = config
     for text in set_:
         key, value = _pair(text)
         other = changed(other, key, value)
-    find = _finder(profile)
+    find = finder(resolved)
     was, would_be = (replay_recorded(terms, events, find) for terms in (config, other))
     found = compare(was, would_be)
     if json:
@@ -100,30 +129,64 @@ def _pair(text: str) -> tuple[str, float]:
         raise ConfigError(f"--set {text}: expected {wanted}") from None
 
 
-def _read(run: str, journal: str | None) -> "tuple[dict[str, Any], Records, Records]":
-    """Config, events and outcomes of a recorded run."""
-    from daemon.journal import open_journal, read_events, read_outcomes, read_run_row
+def _plain(run: str, found: "Audit") -> dict[str, Any]:
+    from core.compiled import source_digest
+    from markets.history import utc
 
-    database = open_journal(journal_url(journal))
+    return {
+        "run": run,
+        "code": source_digest()[:16],
+        "equal": found.first is None,
+        "events": found.events,
+        "outcomes": found.outcomes,
+        "mismatches": found.mismatches,
+        "until": None if found.until_ms is None else utc(found.until_ms),
+        "first": None if found.first is None else str(found.first),
+    }
+
+
+def _tell(run: str, found: "Audit") -> None:
+    from daemon.console import write
+
+    compared = f"{found.outcomes:,} outcomes of {found.events:,} events"
+    if found.first is None:
+        write(f"run {run}: {compared}, all as recorded")
+    else:
+        place = f"parts from its record at outcome {found.first.place:,}"
+        write(f"run {run} {place}: {found.first}")
+        write(f"{found.mismatches:,} differ among {compared}")
+
+
+@contextmanager
+def _opened(journal: str | None, resolved: "Resolved") -> Iterator["Database"]:
+    from daemon.journal import open_journal
+
+    database = open_journal(journal or resolved.settings.paths.journal)
     try:
-        row = read_run_row(database, run)
-        if not row.recorded:
-            raise ConfigError(f"run {run} has no events in the journal: record it with --record")
-        return dict(row.config), read_events(database, run), read_outcomes(database, run)
+        yield database
     finally:
         database.dispose()
 
 
-def _finder(profile: str | None) -> Any:
-    """Strategies by name; the plugins are those of the profile, or of the environment."""
-    from daemon.commands.choices import Choices, read_settings
-    from daemon.plugins import load_plugins
+def _recorded(database: "Database", run: str) -> "RunRow":
+    from daemon.journal import read_run_row
+
+    row = read_run_row(database, run)
+    if not row.recorded:
+        raise ConfigError(f"run {run} has no events in the journal: record it with --record")
+    return row
+
+
+def finder(resolved: "Resolved") -> Any:
+    """Strategies by name: those the settings name, rules among them, plugins, and all that ship."""
+    from daemon.commands.shelf import open_shelf
     from strategies.registry import find
 
-    paths = read_settings(Choices(profile=profile)).settings.plugins.paths
-    plugins = load_plugins(paths).strategies
+    shelf = open_shelf(resolved)
+    stanzas = [shelf.strategy(label) for label in resolved.settings.strategies]
+    named = {strategy.name: strategy for strategy in stanzas}
 
     def found(name: str) -> "Strategy":
-        return find(name, plugins)
+        return named.get(name) or find(name, shelf.plugins.strategies)
 
     return found

@@ -51,6 +51,18 @@ class Choices:
     sets: Sequence[str] = ()
 
 
+def flags_of(choices: Choices) -> list[str]:
+    """The flags of ``lockstep run`` that say the same, for another process."""
+    pairs = [
+        *([("--profile", choices.profile)] if choices.profile else []),
+        *([("--config", str(choices.config))] if choices.config else []),
+        *(("--strategy", name) for name in choices.strategies),
+        *(("--rules", path) for path in choices.rules),
+        *(("--set", text) for text in choices.sets),
+    ]
+    return [word for pair in pairs for word in pair]
+
+
 def read_settings(choices: Choices, environ: Mapping[str, str] | None = None) -> Resolved:
     """Defaults, then profile, environment and flags. ConfigError for anything not understood."""
     try:

@@ -4,12 +4,13 @@ Every verb asks the daemon's own HTTP API, so a person has no other way in than 
 what was ordered stands in the journal whoever ordered it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.commands.options import Config, Json, Profile
+from daemon.commands.options import Config, Json, Profile, taking
 
 if TYPE_CHECKING:
     from daemon.control.client import Client
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 STATUS_EPILOG = "Example: lockstep status --json"
 POSITIONS_EPILOG = "Example: lockstep positions --all"
 TRADES_EPILOG = "Example: lockstep trades --limit 5"
+COMMANDS_EPILOG = "Example: lockstep commands --limit 5"
 HALT_EPILOG = (
     "Example: lockstep halt --reason 'venue looks wrong'\n\nWorking orders are cancelled, "
     "positions stay; strategies may only shrink them. Only 'resume' ends it, a restart does not."
@@ -47,19 +49,24 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many 
 BookName = Annotated[str, typer.Argument(metavar="BOOK", help="As 'lockstep positions' names it.")]
 
 
-def status(
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """The flags that say which daemon is asked, with what token, and how its answer is shown."""
+
+    url: Url = None
+    token_file: TokenFile = None
+    profile: Profile = None
+    config: Config = None
+    json: Json = False
+
+
+@taking(Daemon)
+def status(daemon: Daemon) -> None:
     """Show how the running daemon does."""
     from daemon.console import write, write_json, write_pairs, write_table
 
-    with _client(url, token_file, profile, config) as client:
-        found = _plain(client.get("/status"))
-    if json:
+    found = _asked(daemon, "/status")
+    if daemon.json:
         write_json(found)
         return
     instruments = found.pop("instruments", [])
@@ -70,88 +77,56 @@ def status(
         write_table([_spoken(name) for name in columns], _rows(instruments, columns))
 
 
+@taking(Daemon)
 def positions(
+    daemon: Daemon,
     all_: Annotated[bool, typer.Option("--all", help="Flat books too.")] = False,
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
 ) -> None:
     """List what every book holds."""
-    with _client(url, token_file, profile, config) as client:
-        found = _plain(client.get("/positions"))
-    rows = found if all_ or json else [row for row in found if row["quantity"]]
+    found = _asked(daemon, "/positions")
+    rows = found if all_ or daemon.json else [row for row in found if row["quantity"]]
     columns = ("book", "quantity", "entry", "price", "unrealised", "target")
-    _show(rows, columns, json=json, none="every book is flat")
+    _show(daemon, rows, columns, none="every book is flat")
 
 
-def trades(
-    limit: Limit = 20,
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@taking(Daemon)
+def trades(daemon: Daemon, limit: Limit = 20) -> None:
     """List the last round trips, the newest first."""
-    with _client(url, token_file, profile, config) as client:
-        found = _plain(client.get("/trades", limit=limit))
+    found = _asked(daemon, "/trades", limit=limit)
     columns = ("ts", "book", "quantity", "entry", "price", "net", "exit")
-    _show(found, columns, json=json, none="no trade yet")
+    rows = found if daemon.json else [{**row, "exit": _exit(row)} for row in found]
+    _show(daemon, rows, columns, none="no trade yet")
 
 
-def halt(
-    reason: Why = "",
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@taking(Daemon)
+def commands(daemon: Daemon, limit: Limit = 20) -> None:
+    """List the last commands, who gave them and why; the newest first."""
+    found = _asked(daemon, "/commands", limit=limit)
+    _show(daemon, found, ("ts", "word", "book", "who", "reason"), none="no command yet")
+
+
+@taking(Daemon)
+def halt(daemon: Daemon, reason: Why = "") -> None:
     """Stop all new risk now, and until 'resume'."""
-    with _client(url, token_file, profile, config) as client:
-        _order(client, {"word": "halt", "reason": reason}, json=json)
+    _order(daemon, {"word": "halt", "reason": reason})
 
 
-def reduce_only(
-    reason: Why = "",
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@taking(Daemon)
+def reduce_only(daemon: Daemon, reason: Why = "") -> None:
     """Let positions shrink only, until 'resume'."""
-    with _client(url, token_file, profile, config) as client:
-        _order(client, {"word": "reduce_only", "reason": reason}, json=json)
+    _order(daemon, {"word": "reduce_only", "reason": reason})
 
 
-def resume(
-    reason: MustSayWhy,
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@taking(Daemon)
+def resume(daemon: Daemon, reason: MustSayWhy) -> None:
     """Lift a halt or reduce-only; the drawdown is counted anew from here."""
-    with _client(url, token_file, profile, config) as client:
-        _order(client, {"word": "resume", "reason": reason}, json=json)
+    _order(daemon, {"word": "resume", "reason": reason})
 
 
-def close(
-    book: BookName,
-    reason: MustSayWhy,
-    url: Url = None,
-    token_file: TokenFile = None,
-    profile: Profile = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
+@taking(Daemon)
+def close(daemon: Daemon, book: BookName, reason: MustSayWhy) -> None:
     """Close the position of one book."""
-    with _client(url, token_file, profile, config) as client:
-        _order(client, {"word": "close", "book": book, "reason": reason}, json=json)
+    _order(daemon, {"word": "close", "book": book, "reason": reason})
 
 
 def tail(
@@ -190,9 +165,7 @@ def tail(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _client(
-    url: str | None, token_file: Path | None, profile: str | None, config: Path | None
-) -> "Client":
+def _client(daemon: Daemon) -> "Client":
     """The daemon that flags or settings name, with the token of the file or the settings."""
     import os
 
@@ -202,18 +175,21 @@ def _client(
     from daemon.control import auth
     from daemon.control.client import Client
     from daemon.control.credentials import read_private
+    from daemon.observe.redaction import SECRETS
 
-    settings = read_settings(Choices(profile=profile, config=config)).settings
-    if token_file is not None:
-        token: str | None = read_private(token_file)
+    settings = read_settings(Choices(profile=daemon.profile, config=daemon.config)).settings
+    if daemon.token_file is not None:
+        token: str | None = read_private(daemon.token_file)
     else:
         token = auth.find_token(settings, os.environ)
-    if token is None:
+    if token is not None:
+        SECRETS.add(token)
+    else:
         raise ConfigError(
             f"no token: {auth.token_file(settings)} is not there: give --token-file, or set "
             "LOCKSTEP__API__TOKEN"
         )
-    client = Client(url or _address(settings.api.host, settings.api.port), token)
+    client = Client(daemon.url or _address(settings.api.host, settings.api.port), token)
     if client.in_the_clear:
         write("the token goes over plain http: use https, or a tunnel to loopback", to_error=True)
     return client
@@ -225,7 +201,12 @@ def _address(host: str, port: int) -> str:
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
-def _order(client: "Client", body: dict[str, Any], *, json: bool) -> None:
+def _asked(daemon: Daemon, path: str, **params: int) -> Any:
+    with _client(daemon) as client:
+        return _plain(client.get(path, **params))
+
+
+def _order(daemon: Daemon, body: dict[str, Any]) -> None:
     from getpass import getuser
 
     from daemon.console import write, write_json
@@ -234,21 +215,23 @@ def _order(client: "Client", body: dict[str, Any], *, json: bool) -> None:
         body["by"] = getuser()[:64]
     except (KeyError, OSError):
         body["by"] = ""
-    answer = _plain(client.post("/command", body))
-    if json:
+    with _client(daemon) as client:
+        answer = _plain(client.post("/command", body))
+    if daemon.json:
         write_json(answer)
         return
     whom = f" {answer['book']}" if answer.get("book") else ""
     write(f"{_spoken(answer['word'])}{whom}: in effect, and journaled as event {answer['seq']:,}")
 
 
-def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, json: bool, none: str) -> None:
+def _show(daemon: Daemon, rows: list[Any], columns: tuple[str, ...], *, none: str) -> None:
     from daemon.console import write, write_json, write_table
 
-    if json:
+    if daemon.json:
         write_json(rows)
     elif rows:
-        write_table([_spoken(name) for name in columns], _rows(rows, columns), wraps=["book"])
+        wraps = ["book", "exit", "who", "reason"]
+        write_table([_spoken(name) for name in columns], _rows(rows, columns), wraps=wraps)
     else:
         write(none)
 
@@ -257,8 +240,18 @@ def _rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[Any
     return [[_cell(name, row.get(name)) for name in columns] for row in rows]
 
 
+def _exit(trade: dict[str, Any]) -> str:
+    """Why a trade ended, in the words of the person who ended it."""
+    said = trade.get("command")
+    return f"{said['who']}: {said['reason']}" if said else str(trade["exit"])
+
+
 def _cell(name: str, value: Any) -> Any:
-    """A value as a table shows it: a stamp as a time in UTC."""
+    """A value as a table shows it: a stamp as a time in UTC, a command as a sentence."""
+    if name == "last_command" and value:
+        told = [_spoken(value["word"]), value["book"], "by", value["who"] or "nobody named"]
+        why = f": {value['reason']}" if value["reason"] else ""
+        return f"{' '.join(filter(None, told))}{why} ({_cell('ts', value['ts'])})"
     if name.endswith("ts") and isinstance(value, int):
         from markets.history import utc
 

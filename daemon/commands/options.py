@@ -1,9 +1,23 @@
-"""Flags that several commands share, each described once."""
+"""Flags that several commands share, each described once, and groups of them given as one.
 
+Typer wants every flag of a command in its signature; a command that takes a group is given that
+signature here, so that no list of flags is written twice.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from daemon.commands.choices import Choices
+
+P = ParamSpec("P")
+Group = TypeVar("Group")
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Profile: TypeAlias = Annotated[
@@ -41,3 +55,59 @@ Resample: TypeAlias = Annotated[
 Runs: TypeAlias = Annotated[
     Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs (./runs).")
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The flags that say what is run, on what, and with which settings."""
+
+    strategy: Strategies = None
+    data: Data = None
+    instrument: Instruments = None
+    rules: Rules = None
+    set_: Sets = None
+    resample: Resample = None
+    profile: Profile = None
+    config: Config = None
+    runs: Runs = None
+
+    @property
+    def choices(self) -> "Choices":
+        """What was chosen."""
+        from daemon.commands.choices import Choices
+
+        return Choices(
+            profile=self.profile,
+            config=self.config,
+            strategies=self.strategy or (),
+            rules=self.rules or (),
+            data=self.data or (),
+            instruments=self.instrument or (),
+            resample=self.resample,
+            runs=self.runs,
+            sets=self.set_ or (),
+        )
+
+
+def taking(
+    group: type[Group],
+) -> Callable[[Callable[Concatenate[Group, P], None]], Callable[..., None]]:
+    """A command whose first argument is a ``group``: each field of it, which has a default, becomes
+    a flag, after the command's own."""
+    shared = inspect.signature(group, eval_str=True).parameters
+
+    def gathering(command: Callable[Concatenate[Group, P], None]) -> Callable[..., None]:
+        first, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+        @wraps(command)
+        def gathered(**given: Any) -> None:
+            taken = {field.name: given.pop(field.name) for field in fields(group)}  # type: ignore[arg-type]
+            command(group(**taken), **given)  # type: ignore[call-arg]
+
+        flags = [one.replace(kind=first.kind) for one in shared.values()]
+        told: Any = gathered
+        told.__signature__ = inspect.Signature([*own, *flags])
+        told.__annotations__ = {one.name: one.annotation for one in (*own, *flags)}
+        return gathered
+
+    return gathering

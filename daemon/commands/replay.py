@@ -4,19 +4,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.commands.options import (
-    Config,
-    Data,
-    Instruments,
-    Json,
-    Profile,
-    Resample,
-    Rules,
-    Runs,
-    Sets,
-    Strategies,
-    Timerange,
-)
+from daemon.commands.options import Flags, Json, Timerange, taking
 
 EPILOG = (
     "Example: lockstep replay --strategy trend --data SOL-PERP.feather --set fast=10\n\n"
@@ -26,16 +14,10 @@ EPILOG = (
 )
 
 
-def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
-    strategy: Strategies = None,
-    data: Data = None,
-    instrument: Instruments = None,
-    rules: Rules = None,
-    set_: Sets = None,
+@taking(Flags)
+def replay(
+    flags: Flags,
     timerange: Timerange = None,
-    resample: Resample = None,
-    profile: Profile = None,
-    config: Config = None,
     report: Annotated[
         str | None, typer.Option(metavar="FILE", help="HTML report; 'auto' puts it with the run.")
     ] = None,
@@ -45,7 +27,6 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     journal: Annotated[
         str | None, typer.Option(metavar="URL", help="Journal of --record (paths.journal).")
     ] = None,
-    runs: Runs = None,
     block: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Events a block; any N gives the same run."),
@@ -59,24 +40,13 @@ def replay(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     json: Json = False,
 ) -> None:
     """Replay strategies over recorded data (alias: backtest)."""
-    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.choices import read_settings
     from daemon.commands.names import parse_timerange
     from daemon.commands.running import Wishes, run_and_tell
     from daemon.commands.setups import plan_run
     from daemon.commands.shelf import open_shelf
 
-    choices = Choices(
-        profile=profile,
-        config=config,
-        strategies=strategy or (),
-        rules=rules or (),
-        data=data or (),
-        instruments=instrument or (),
-        resample=resample,
-        runs=runs,
-        sets=set_ or (),
-    )
-    resolved = read_settings(choices)
+    resolved = read_settings(flags.choices)
     span = parse_timerange(timerange) if timerange else (None, None)
     plan = plan_run(resolved, open_shelf(resolved), span)
     url = (journal or resolved.settings.paths.journal) if record or journal else None

@@ -1,6 +1,6 @@
 """``lockstep run``: the loop as a service, on paper, against a live market."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,10 +8,14 @@ from daemon.commands.journals import Url, journal_url
 from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
-    from config.layers import Resolved
+    from collections.abc import Callable
+
+    from config.settings import Settings
     from daemon.live.service import Service
     from daemon.observe.redaction import Secrets
     from markets.hyperliquid.feed import HyperliquidFeed
+
+    Read = Callable[[], Settings]
 
 EPILOG = (
     "Example: lockstep run --config paper.toml\n\n"
@@ -25,8 +29,6 @@ CARRIED = frozenset(
     }
 )
 """What the live feed carries."""
-
-LINK_LOOK_S = 1.0
 
 Name = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="The run in the journal (live.run).")
@@ -46,16 +48,15 @@ def run(
     import anyio
 
     from daemon.clock import now_ms
-    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.choices import Choices, flags_of, read_settings
     from daemon.commands.setups import live_setup
     from daemon.commands.shelf import open_shelf
     from daemon.journal import open_journal
     from daemon.live.service import open_service, paper_row
     from daemon.observe.logs import configure
-    from daemon.observe.redaction import Secrets
+    from daemon.observe.redaction import SECRETS
 
-    secrets = Secrets()
-    configure(secrets)
+    configure(SECRETS)
     choices = Choices(
         profile=profile,
         config=config,
@@ -64,29 +65,64 @@ def run(
         sets=set_ or (),
     )
     resolved = read_settings(choices)
+    configure(SECRETS, level=resolved.settings.log.level.upper())
     setup = live_setup(resolved, open_shelf(resolved))
     database = open_journal(journal or journal_url(resolved.settings.paths.journal))
     try:
         row = paper_row(run_ or resolved.settings.live.run, setup, started_ms=now_ms())
         carried = {instrument.name: CARRIED for instrument in setup.instruments}
         service = open_service(setup, carried, database, row, now_ms)
-        anyio.run(_serve, service, resolved, secrets)
+
+        def read() -> "Settings":
+            return read_settings(choices).settings
+
+        anyio.run(_serve, service, resolved.settings, SECRETS, read, flags_of(choices))
     finally:
         database.dispose()
 
 
-async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -> None:
+async def _serve(
+    service: "Service", settings: "Settings", secrets: "Secrets", read: "Read", flags: list[str]
+) -> None:
+    await serve(service, live_feed(service, settings), settings, secrets, read, flags)
+
+
+async def serve(
+    service: "Service",
+    feed: "HyperliquidFeed",
+    settings: "Settings",
+    secrets: "Secrets",
+    read: "Read | None" = None,
+    audit_flags: list[str] | None = None,
+) -> None:
+    """Run a service on its feed, with everything that looks on, until it is stopped. ``read`` has
+    the settings as they stand now, for a reload; ``audit_flags`` is as of ``Lookout``."""
+    import gc
     import os
     from functools import partial
 
+    from daemon.clock import now_ms
     from daemon.live.lookout import Lookout
+    from daemon.live.reloading import Reload
     from daemon.live.service import run_service
+    from daemon.live.sight import watch_sight
+    from daemon.observe.logs import configure
     from daemon.supervisor import Task
 
-    feed = _feed(service, resolved)
-    settings, interval_ms = resolved.settings, feed.settings.interval_ms
-    lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ)
-    line = [Task("line", feed.run), Task("link", partial(watch_link, service, feed))]
+    interval_ms = feed.settings.interval_ms
+    lookout = Lookout(
+        service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags
+    )
+    sight = partial(watch_sight, service, feed, interval_ms, now_ms)
+    line = [Task("line", feed.run), Task("sight", sight)]
+
+    def apply(found: "Settings") -> None:
+        lookout.reload(found)
+        configure(secrets, level=found.log.level.upper())
+
+    # what is loaded by now stays, and the collector would hold the loop to walk through all of it
+    gc.collect()
+    gc.freeze()
     try:
         await run_service(
             service,
@@ -96,22 +132,14 @@ async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -
             edges=lambda watch: [*line, *lookout.edges(watch)],
             ready=lookout.systemd.ready,
             stopping=lookout.stopping,
+            reload=Reload(settings, read or (lambda: settings), apply, lookout.systemd),
             snapshot_events=settings.live.snapshot_events,
         )
     finally:
         lookout.close()
 
 
-async def watch_link(service: "Service", feed: Any) -> None:
-    """Tell the gate when we go blind, and when we see again."""
-    import anyio
-
-    while True:
-        await anyio.sleep(LINK_LOOK_S)
-        await service.link(feed.link.connected)
-
-
-def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed":
+def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed":
     """The market's feed, to go on after the last bar the run has folded."""
     import random
 
@@ -121,10 +149,10 @@ def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed":
     from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
     from markets.intervals import parse_interval
 
-    line = resolved.settings.live.feed
+    line = settings.live.feed
     coins = tuple(instrument.name for instrument in service.engine.instruments)
     since = {coins[i]: close for i, close in service.recovered.last_bar_ms.items()}
-    settings = FeedSettings(
+    followed = FeedSettings(
         coins=coins,
         interval_ms=parse_interval(line.interval),
         # a run that goes on has its past in the journal
@@ -134,4 +162,4 @@ def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed":
         stream=StreamSettings(url=line.stream or MAINNET_STREAM),
         info=InfoSettings(url=line.info) if line.info else InfoSettings(),
     )
-    return HyperliquidFeed(settings, now_ms, random.random)
+    return HyperliquidFeed(followed, now_ms, random.random)

@@ -6,18 +6,7 @@ from enum import Enum
 from json import dumps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from daemon.commands.options import (
-    Config,
-    Data,
-    Instruments,
-    Json,
-    Profile,
-    Resample,
-    Rules,
-    Runs,
-    Sets,
-    Strategies,
-)
+from daemon.commands.options import Flags, Json, taking
 
 if TYPE_CHECKING:
     from config.layers import Key, Resolved
@@ -34,35 +23,13 @@ EPILOG = (
 )
 
 
-def show_config(
-    strategy: Strategies = None,
-    data: Data = None,
-    instrument: Instruments = None,
-    rules: Rules = None,
-    set_: Sets = None,
-    resample: Resample = None,
-    profile: Profile = None,
-    config: Config = None,
-    runs: Runs = None,
-    json: Json = False,
-) -> None:
+@taking(Flags)
+def show_config(flags: Flags, json: Json = False) -> None:
     """Show every setting as a profile, and where it came from."""
-    from daemon.commands.choices import Choices, read_settings
+    from daemon.commands.choices import read_settings
     from daemon.console import write, write_json
 
-    choices = Choices(
-        profile=profile,
-        config=config,
-        strategies=strategy or (),
-        rules=rules or (),
-        data=data or (),
-        instruments=instrument or (),
-        resample=resample,
-        runs=runs,
-        sets=set_ or (),
-    )
-    resolved = read_settings(choices)
-    leaves = _leaves(resolved)
+    leaves = _leaves(read_settings(flags.choices))
     if json:
         write_json({".".join(k): {"value": v, "source": source} for k, v, source in leaves})
     else:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
 import structlog
-from anyio import current_time, fail_after
+from anyio import CapacityLimiter, current_time, fail_after
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -98,9 +99,13 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
     async def ready() -> Response:
         return _probe(desk.ready())
 
+    # one scrape at a time, and none of the threads that the journal needs
+    scrapes = CapacityLimiter(1)
+
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(desk.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+        text = await run_sync(desk.metrics_text, limiter=scrapes)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_reads(app: FastAPI, desk: Desk) -> None:
@@ -123,6 +128,10 @@ def _add_reads(app: FastAPI, desk: Desk) -> None:
     @app.get("/trades")
     async def trades(limit: Limit = 100) -> Response:
         return JSONResponse(desk.trades(limit))
+
+    @app.get("/commands")
+    async def commands(limit: Limit = 100) -> Response:
+        return JSONResponse(desk.commands(limit))
 
 
 def _add_door(app: FastAPI, desk: Desk, limits: Limits) -> None:

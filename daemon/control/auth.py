@@ -14,7 +14,8 @@ from pathlib import Path
 
 from config.settings import Settings
 from core.errors import ConfigError
-from daemon.control.credentials import Hide, read_secret, shown_nowhere, write_private
+from daemon.control.credentials import Hide, read_secret, write_private
+from daemon.observe.redaction import SECRETS
 
 LENGTH_MIN = 16
 FILE = "control.token"
@@ -70,7 +71,7 @@ def token_file(settings: Settings) -> Path:
 
 
 def find_token(
-    settings: Settings, environ: Mapping[str, str], hide: Hide = shown_nowhere
+    settings: Settings, environ: Mapping[str, str], hide: Hide = SECRETS.add
 ) -> str | None:
     """The control token, None where nobody gave or made one."""
     path = token_file(settings)
@@ -85,7 +86,7 @@ def find_token(
 
 
 def daemon_tokens(
-    settings: Settings, environ: Mapping[str, str], hide: Hide = shown_nowhere
+    settings: Settings, environ: Mapping[str, str], hide: Hide = SECRETS.add
 ) -> Tokens:
     """The tokens the API asks for. On loopback a missing one is made; elsewhere it is refused."""
     api = settings.api

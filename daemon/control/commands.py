@@ -1,8 +1,8 @@
 """Orders on their way into the loop, and the way back of the number at which they took effect.
 
-An order goes into the inbox as any event does, and its caller waits here until the journal has it.
-A caller who gives up does not undo the order. The step trusts the place of a book, for it reads
-memory there, so no order passes that names a book nobody has.
+An order goes into the inbox as an event, with who gave it and why, and its caller waits here until
+the journal has both. A caller who gives up does not undo the order. The step trusts the place of a
+book, for it reads memory there, so no order passes that names a book nobody has.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,16 +12,12 @@ import anyio
 from core.errors import UnknownName
 from core.model import Command, Kind, Records
 from daemon.control.desk import Busy, Order
+from daemon.journal import Said
 
 WAITING_MAX = 16
 CLOSING = "the daemon is shutting down"
 
-Put = Callable[[Command, int], Awaitable[None]]
-Note = Callable[[int, Order], Awaitable[None]]
-
-
-async def unnoted(_seq: int, _order: Order) -> None:
-    """Keep nothing beside the event."""
+Put = Callable[[Command, int, Said], Awaitable[None]]
 
 
 class _Waiting:
@@ -44,15 +40,12 @@ class _Waiting:
 class Commands:
     """The door between API and loop: ``ask`` on one side, ``observe`` on the other.
 
-    ``put`` hands the loop a command; ``seq`` tells the number of the journal's last event. ``note``
-    keeps who gave an order and why, beside its event, before the caller is answered.
+    ``put`` hands the loop a command; ``seq`` tells the number of the journal's last event.
     """
 
-    def __init__(
-        self, books: Sequence[str], put: Put, seq: Callable[[], int], note: Note = unnoted
-    ) -> None:
+    def __init__(self, books: Sequence[str], put: Put, seq: Callable[[], int]) -> None:
         self._places = {name: place for place, name in enumerate(books)}
-        self._put, self._seq, self._note = put, seq, note
+        self._put, self._seq = put, seq
         self._waiting: list[_Waiting] = []
         self._closed = ""
 
@@ -64,7 +57,8 @@ class Commands:
         self._waiting.append(waiting)
         handed_in = False
         try:
-            await self._put(order.word, waiting.place)
+            said = Said(who=order.who, reason=order.reason)
+            await self._put(order.word, waiting.place, said)
             handed_in = True
         finally:
             if not handed_in:
@@ -72,7 +66,6 @@ class Commands:
         await waiting.over.wait()
         if waiting.refusal:
             raise Busy(waiting.refusal)
-        await self._note(waiting.seq, order)
         return waiting.seq
 
     def observe(self, events: Records, _outcomes: Records, _track: Records) -> None:

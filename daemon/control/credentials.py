@@ -13,16 +13,13 @@ from pydantic import SecretStr
 
 from config.layers import ENVIRONMENT
 from core.errors import ConfigError
+from daemon.observe.redaction import SECRETS
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 BYTES_MAX = 4_096
 NOT_OURS = 0o077
 
 Hide = Callable[[str], None]
-
-
-def shown_nowhere(_secret: str) -> None:
-    """Tell nobody: this process writes no log."""
 
 
 def read_secret(
@@ -32,12 +29,12 @@ def read_secret(
     given: SecretStr | None,
     file: Path | None,
     environ: Mapping[str, str],
-    hide: Hide = shown_nowhere,
+    hide: Hide = SECRETS.add,
 ) -> str | None:
     """The secret of a setting, None where nobody gave one. ``given`` is the setting as it was read.
 
     The first of: the credential ``section_name``, the setting's own variable, the file. ``hide`` is
-    told it, so that the log can take it out of whatever it writes.
+    told it, so that it can be taken out of every line of the log and of every error.
     """
     secret = _read(section, name, given=given, file=file, environ=environ)
     if secret is not None:

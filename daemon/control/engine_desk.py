@@ -7,7 +7,8 @@ engine, so the loop tells them, and the last of each are kept here.
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from core.model import (
     Result,
 )
 from daemon.control.desk import Order, Row
+from daemon.journal import CommandRow
 from risk.gate import Rule
 from strategies.regimes import Regime
 
@@ -32,14 +34,16 @@ DECISIONS = (Result.DECISION, Result.APPROVED, Result.REFUSED)
 
 
 class EngineDesk:
-    """A ``Desk`` over an engine. ``command`` hands an order to the loop; ``about`` adds to the
-    status what the engine does not know (run id, mode of the run, links)."""
+    """A ``Desk`` over an engine. ``command`` hands an order to the loop; ``commands`` are the last
+    the journal has, the oldest first; ``about`` adds to the status what the engine does not know
+    (run id, mode of the run, links)."""
 
     def __init__(
         self,
         engine: Engine,
         *,
         command: Callable[[Order], Awaitable[int]],
+        commands: Callable[[], Sequence[CommandRow]],
         ready: Callable[[], bool],
         healthy: Callable[[], bool],
         metrics_text: Callable[[], bytes],
@@ -47,7 +51,7 @@ class EngineDesk:
         kept: int = KEPT,
     ) -> None:
         self._engine = engine
-        self._command = command
+        self._command, self._commands = command, commands
         self._about = about
         self.ready, self.healthy, self.metrics_text = ready, healthy, metrics_text
         self._decisions: deque[Any] = deque(maxlen=kept)
@@ -80,6 +84,7 @@ class EngineDesk:
             "orders": int(account["orders"]),
             "orders_working": int(account["working"]),
             "books": len(self._engine.books),
+            "last_command": next(iter(self.commands(1)), None),
             "instruments": list(self._instruments()),
         }
 
@@ -99,6 +104,15 @@ class EngineDesk:
     def trades(self, limit: int) -> list[Row]:
         """The last round trips, the newest first."""
         return [self._trade(row) for row in _last(self._trades, limit)]
+
+    def commands(self, limit: int) -> list[Row]:
+        """The last commands, with who gave them and why; the newest first."""
+        rows = self._commands()
+        return [self._said(row) for row in reversed(rows[-limit:])]
+
+    def _said(self, row: CommandRow) -> Row:
+        book = None if row.book is None else self._engine.books[row.book].name
+        return {**asdict(row), "book": book}
 
     def _instruments(self) -> Iterator[Row]:
         rows = self._engine.arrays["instruments"]
@@ -186,11 +200,19 @@ class EngineDesk:
             "entry": _number(row["entry"]),
             "price": _number(row["price"]),
             "exit": _name(ExitReason, row["exit"]),
+            "command": self._closing(row),
             "net": _quote(row["amount_micros"]),
             "fees": _quote(row["fee_micros"]),
             "bars_held": int(row["target"]),
             "regime": _name(Regime, row["regime"]),
         }
+
+    def _closing(self, row: Any) -> Row | None:
+        """The command that closed a trade, None where none did or it is long ago."""
+        if row["exit"] != ExitReason.COMMAND:
+            return None
+        said = (c for c in reversed(self._commands()) if c.book == row["book"])
+        return next((self._said(command) for command in said if command.seq < row["seq"]), None)
 
 
 _BOOK_MONEY = ("notional", "unrealised", "realised", "fees", "funding")

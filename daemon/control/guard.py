@@ -18,7 +18,7 @@ from daemon.control.auth import Role, Tokens, is_loopback
 from daemon.control.rate import Buckets
 
 OPEN = ("/health", "/ready")
-READS = ("/status", "/positions", "/orders", "/decisions", "/trades", "/metrics")
+READS = ("/status", "/positions", "/orders", "/decisions", "/trades", "/commands", "/metrics")
 COMMAND = "/command"
 PATHS = frozenset((*OPEN, *READS, COMMAND))
 HEADER_BYTES_MAX = 16_384
@@ -84,6 +84,10 @@ class Guard:
     ) -> None:
         self._app, self.tokens, self._limits, self._tally = app, tokens, limits, tally
         self._buckets = Buckets(limits.per_minute, limits.burst, clock)
+
+    def become(self, other: "Guard") -> None:
+        """Ask for the tokens of another guard, and keep to its limits, from the next request on."""
+        self.tokens, self._limits, self._buckets = other.tokens, other._limits, other._buckets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

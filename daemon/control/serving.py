@@ -20,9 +20,10 @@ from config.settings import Settings
 from core.errors import ConfigError
 from daemon.control.api import make_app
 from daemon.control.auth import daemon_tokens, is_loopback
-from daemon.control.credentials import Hide, shown_nowhere
+from daemon.control.credentials import Hide
 from daemon.control.desk import Desk
 from daemon.control.guard import HEADER_BYTES_MAX, Guard, Limits
+from daemon.observe.redaction import SECRETS
 
 CONNECTIONS_MAX = 128
 REQUEST_SECONDS_MAX = 10.0
@@ -48,7 +49,7 @@ def open_api(
     settings: Settings,
     environ: Mapping[str, str],
     *,
-    hide: Hide = shown_nowhere,
+    hide: Hide = SECRETS.add,
     tally: Callable[[int], None] = lambda _status: None,
 ) -> Api:
     """The API as the settings say. ConfigError where it must not be opened: ask at start, for an
@@ -78,6 +79,7 @@ async def serve(
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="warning",
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,

@@ -36,8 +36,8 @@ class Filter:
         rank = LEVELS.index(level) if level in LEVELS else len(LEVELS)
         return (
             rank >= LEVELS.index(self.level)
-            and _among(entry.get("instrument"), self.instruments)
-            and _among(entry.get("book"), self.books)
+            and _among(entry, "instrument", self.instruments)
+            and _among(entry, "book", self.books)
         )
 
     @property
@@ -46,8 +46,20 @@ class Filter:
         return self != Filter()
 
 
-def _among(value: Any, wanted: tuple[str, ...]) -> bool:
-    return not wanted or value in wanted
+def _among(entry: dict[str, Any], key: str, wanted: tuple[str, ...]) -> bool:
+    return not wanted or any(name in wanted for name in _named(entry, key))
+
+
+def _named(entry: dict[str, Any], key: str) -> Iterator[Any]:
+    """What an entry names under a key: by itself, in the plural, or in the rows of its lists, for
+    one line of a tick tells of many books."""
+    yield entry.get(key)
+    for name, value in entry.items():
+        for row in value if isinstance(value, list) else ():
+            if name == f"{key}s":
+                yield row
+            elif isinstance(row, dict):
+                yield row.get(key)
 
 
 def views(lines: Iterable[str], chosen: Filter, *, raw: bool) -> Iterator[str]:

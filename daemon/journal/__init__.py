@@ -14,23 +14,30 @@ from daemon.journal.runs import (
     begin_run,
     finish_run,
     list_runs,
+    place_after,
     read_events,
     read_outcomes,
     read_run_row,
     resume_run,
+    row_under,
 )
+from daemon.journal.said import CommandRow, Said, read_commands
 from daemon.journal.snapshots import read_snapshot, write_snapshot
 from daemon.journal.writer import SqlJournal
 
 __all__ = [
     "BookRow",
+    "CommandRow",
     "RunMode",
     "RunRow",
+    "Said",
     "SqlJournal",
     "begin_run",
     "finish_run",
     "list_runs",
     "open_journal",
+    "place_after",
+    "read_commands",
     "read_events",
     "read_outcomes",
     "read_run_row",
@@ -39,6 +46,7 @@ __all__ = [
     "remove_run",
     "resume_run",
     "row_of",
+    "row_under",
     "sqlite_url",
     "upgrade",
     "write_run",

@@ -1,8 +1,10 @@
 """Opening the database: what SQLite and PostgreSQL must be told so that a commit is on disk.
 
-Every refusal of a database leaves here as one JournalError of one line, without the password.
+Every refusal of a database leaves here as one JournalError of one line, without the password; an
+outage, which another attempt may find over, as JournalUnreachable.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from core.errors import JournalError
+from core.errors import JournalError, JournalUnreachable
 
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
@@ -21,6 +23,14 @@ DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 BUSY_MS_MAX = 10_000
+HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+PASSING_STATES = ("08", "57P", "53")
+"""SQLSTATE of a lost connection, of a server that stops or starts, of one that has no room."""
+_TURNED_AWAY = re.compile(
+    r"authentication failed|does not exist|pg_hba\.conf|permission denied|no password supplied"
+    r"|not permitted to log in"
+)
+"""What a server says when it is there, and no attempt at this URL will get in."""
 EXPECTED = "expected sqlite:///PATH or postgresql://USER@HOST/NAME"
 
 
@@ -97,12 +107,29 @@ def _postgres(url: URL) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]:
-    """One transaction: committed whole when the block ends, or nothing of it; else JournalError."""
+    """One transaction: committed whole when the block ends, or nothing of it.
+
+    Else JournalError; where the database may be back by and by, JournalUnreachable.
+    """
     try:
         with engine.connect().execution_options(writes=writes) as connection, connection.begin():
             yield connection
     except (SQLAlchemyError, _driver_error(engine)) as error:
-        raise JournalError(f"{name_of(engine)}: {_why(error, engine.url)}") from error
+        kind = JournalUnreachable if _passes(engine, error) else JournalError
+        raise kind(f"{name_of(engine)}: {_why(error, engine.url)}") from error
+
+
+def _passes(engine: Engine, error: Exception) -> bool:
+    """Whether another attempt may find it over. The code of what a server said while it was being
+    connected to is lost in the driver, so there its words have to do."""
+    raised: Any = getattr(error, "orig", None) or error
+    if isinstance(raised, sqlite3.Error):
+        return getattr(raised, "sqlite_errorcode", 0) & 0xFF in HELD
+    state = getattr(raised, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(PASSING_STATES)
+    driver: Any = engine.dialect.loaded_dbapi
+    return isinstance(raised, driver.OperationalError) and not _TURNED_AWAY.search(str(raised))
 
 
 def _driver_error(engine: Engine) -> type[Exception]:

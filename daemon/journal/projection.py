@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table
 
-from core.model import EVENT, ExitReason, Mode, Records, Result, Verdict
+from core.model import EVENT, Command, ExitReason, Kind, Mode, Records, Result, Verdict
 from daemon.journal import schema
+from daemon.journal.said import FIELDS, CommandRow, Said
 from execution.sending import Ending
 from risk.gate import Rule
 from strategies.regimes import Regime
@@ -53,6 +54,7 @@ EXITS = Names(lambda code: ExitReason(code).name.lower())
 REGIMES = Names(lambda code: Regime(code).name.lower())
 MODES = Names(lambda code: Mode(code).name.lower())
 VERDICTS = Names(lambda code: Verdict(code).name.lower())
+WORDS = Names(lambda code: Command(code).name.lower())
 
 
 def endings(venue: Mapping[int, str]) -> Names:
@@ -71,7 +73,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one transaction adds to a run recorded up to ``mark``."""
+    """What one transaction adds to a run recorded up to ``mark``. ``said`` is of its commands, in
+    their order; nobody may have said anything."""
 
     run_id: str
     mark: Mark
@@ -80,6 +83,7 @@ class Block:
     track: Records
     reasons: Sequence[Names]
     codes: Names
+    said: Sequence[Said] = ()
 
     @property
     def after(self) -> Mark:
@@ -93,12 +97,37 @@ class Block:
         """The numbers of its events."""
         return np.arange(self.mark.seq + 1, self.mark.seq + 1 + len(self.events))
 
+    @property
+    def commands(self) -> list[CommandRow]:
+        """Its commands, each with who gave it and why."""
+        at = np.flatnonzero(self.events["kind"] == Kind.COMMAND)
+        said = [*self.said, *_same(Said(), at[len(self.said) :])]
+        return [
+            _command(self.events[k], int(self.seqs[k]), told)
+            for k, told in zip(at, said, strict=True)
+        ]
+
+
+def _command(event: Any, seq: int, said: Said) -> CommandRow:
+    word = int(event["command"])
+    return CommandRow(
+        seq=seq,
+        ts=int(event["ts_known"]),
+        word=WORDS[word],
+        book=int(event["book"]) if word == Command.CLOSE else None,
+        who=said.who,
+        reason=said.reason,
+    )
+
 
 def tables(block: Block) -> Iterator[tuple[Table, Columns]]:
     """Every table with its new columns, a cause before what it caused."""
     yield schema.events, _events(block)
     yield schema.steps, _step(block)
     yield schema.equity, _equity(block)
+    if commands := block.commands:
+        told = {name: [getattr(row, name) for row in commands] for name in FIELDS}
+        yield schema.commands, {"run_id": _same(block.run_id, commands), **told}
     kinds = block.outcomes["kind"]
     for table, kinds_told, columns in OUTCOMES:
         at = np.flatnonzero(np.isin(kinds, kinds_told))

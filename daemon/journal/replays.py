@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, delete
 
-from backtest.run import BookInfo, Run
+from backtest.run import Run
 from core.errors import JournalError
-from core.model import MICROS_PER_UNIT
 from daemon.journal.database import transaction
 from daemon.journal.runs import (
-    BookRow,
     RunMode,
     RunRow,
     begin_run,
@@ -27,6 +25,7 @@ from daemon.journal.runs import (
     read_run_row,
     recorded_events,
     resume_run,
+    row_under,
 )
 from daemon.journal.schema import metadata
 from daemon.journal.writer import SqlJournal
@@ -112,24 +111,15 @@ def _check_hash(row: RunRow, run: Run) -> None:
 
 def row_of(run: Run, *, started_ms: int) -> RunRow:
     """The row of a replay, as it stands before its end is written."""
-    return RunRow(
+    return row_under(
+        run.setup,
         run_id=run.run_id,
         mode=RunMode.REPLAY,
         code=run.manifest.code,
         config_hash=run.manifest.config,
-        config=run.setup,
         data=run.manifest.data,
         seed=run.manifest.seed,
-        instruments=run.instruments,
-        books=tuple(_book_row(book) for book in run.books),
-        equity_start_micros=round(run.equity_start * MICROS_PER_UNIT),
         started_ms=started_ms,
-    )
-
-
-def _book_row(book: BookInfo) -> BookRow:
-    return BookRow(
-        name=book.name, strategy=book.strategy, instrument=book.instrument, params=book.params
     )
 
 

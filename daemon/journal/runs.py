@@ -11,11 +11,14 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from core.errors import JournalError, UnknownName
-from core.model import EVENT, OUTCOME, Records
+from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records
 from daemon.journal.database import transaction
 from daemon.journal.projection import HEADER_BYTES, Mark, Text
+from daemon.journal.said import read_commands
 from daemon.journal.schema import books, equity, events, runs, steps
-from daemon.journal.writer import SqlJournal
+from daemon.journal.writer import COMMANDS_KEPT, SqlJournal
+
+SEQ_MAX = 2**62
 
 
 class RunMode(StrEnum):
@@ -62,6 +65,19 @@ class RunRow:
     recorded: int = 0
 
 
+def row_under(config: Mapping[str, Any], **causes: Any) -> RunRow:
+    """The row of a run under this config, as it stands when the run begins; ``causes`` are those of
+    its fields that the config does not tell."""
+    told = ("name", "strategy", "instrument", "params")
+    return RunRow(
+        config=config,
+        instruments=tuple(terms["name"] for terms in config["instruments"]),
+        books=tuple(BookRow(**{name: book[name] for name in told}) for book in config["books"]),
+        equity_start_micros=round(config["equity"] * MICROS_PER_UNIT),
+        **causes,
+    )
+
+
 def begin_run(
     engine: Engine, run: RunRow, explain: Iterable[Text], codes: Mapping[int, str] | None = None
 ) -> SqlJournal:
@@ -98,7 +114,8 @@ def resume_run(
             outcomes=int(connection.scalar(outcomes) or 0),
             equity=None if row is None else (row[0], row[1]),
         )
-    return SqlJournal(engine, run_id, explain, mark, codes)
+    commands = read_commands(engine, run_id, COMMANDS_KEPT)
+    return SqlJournal(engine, run_id, explain, mark, commands, codes)
 
 
 def finish_run(
@@ -137,12 +154,13 @@ def read_run_row(engine: Engine, run_id: str) -> RunRow:
         return _row(connection, known(connection, run_id))
 
 
-def read_events(engine: Engine, run_id: str, *, after: int = 0) -> Records:
-    """The EVENT records of a run, byte for byte as they were appended, from event ``after + 1``."""
+def read_events(engine: Engine, run_id: str, *, after: int = 0, until: int = SEQ_MAX) -> Records:
+    """The EVENT records of a run, byte for byte as they were appended: those past event ``after``,
+    and not past ``until``."""
     header = [events.c[name] for name in ("ts_known", "ts_event", "kind", "instrument")]
     with transaction(engine) as connection:
         known(connection, run_id)
-        of_run = (events.c.run_id == run_id) & (events.c.seq > after)
+        of_run = (events.c.run_id == run_id) & events.c.seq.between(after + 1, until)
         query = select(*header, events.c.payload).where(of_run).order_by(events.c.seq)
         rows = connection.execute(query).all()
     block = np.zeros(len(rows), EVENT)
@@ -155,14 +173,29 @@ def read_events(engine: Engine, run_id: str, *, after: int = 0) -> Records:
     return block
 
 
-def read_outcomes(engine: Engine, run_id: str, *, after: int = 0) -> Records:
-    """The OUTCOME records of a run, byte for byte as appended, of the events past ``after``."""
+def read_outcomes(engine: Engine, run_id: str, *, after: int = 0, until: int = SEQ_MAX) -> Records:
+    """The OUTCOME records of a run, byte for byte as appended, of the events past ``after``;
+    ``until`` is where a step ended (``place_after``)."""
     with transaction(engine) as connection:
         known(connection, run_id)
-        of_run = (steps.c.run_id == run_id) & (steps.c.seq > after)
+        of_run = (steps.c.run_id == run_id) & steps.c.seq.between(after + 1, until)
         query = select(steps.c.records).where(of_run).order_by(steps.c.seq)
-        outcomes = np.frombuffer(b"".join(connection.scalars(query)), OUTCOME)
+        raw = b"".join(connection.scalars(query))
+    if len(raw) % OUTCOME.itemsize:
+        raise JournalError(f"run {run_id}: its recorded outcomes are damaged: some are cut short")
+    outcomes = np.frombuffer(raw, OUTCOME)
     return outcomes[np.searchsorted(outcomes["seq"], after, side="right") :].copy()
+
+
+def place_after(engine: Engine, run_id: str, after: int, events: int) -> int:
+    """Where a reader who takes whole steps, and about so many events at once, comes to next: the
+    end of a step, or ``after`` itself when nothing follows."""
+    of_run = (steps.c.run_id == run_id) & (steps.c.seq > after)
+    with transaction(engine) as connection:
+        known(connection, run_id)
+        far = select(func.max(steps.c.seq)).where(of_run, steps.c.seq <= after + events)
+        near = select(func.min(steps.c.seq)).where(of_run)
+        return int(connection.scalar(far) or connection.scalar(near) or after)
 
 
 def known(connection: Connection, run_id: str) -> Row[Any]:

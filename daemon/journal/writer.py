@@ -4,16 +4,21 @@ Rows go to the driver as they are, past SQLAlchemy's handling of parameters: it 
 SQLite takes to store them. PostgreSQL gets them by COPY, its own way to take many.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Connection, Engine, Table
 
 from core.errors import JournalError
-from core.model import Records
+from core.model import Kind, Records
 from daemon.journal.database import transaction
 from daemon.journal.projection import Block, Columns, Mark, Names, Text, endings, tables
+from daemon.journal.said import CommandRow, Said
+
+COMMANDS_KEPT = 100
 
 
 class SqlJournal:
@@ -29,6 +34,7 @@ class SqlJournal:
         run_id: str,
         explain: Iterable[Text],
         mark: Mark | None = None,
+        commands: Iterable[CommandRow] = (),
         codes: Mapping[int, str] | None = None,
     ) -> None:
         self.engine = engine
@@ -37,11 +43,19 @@ class SqlJournal:
         self._codes = endings(codes or {})
         self._mark = mark or Mark()
         self._turn = CapacityLimiter(1)
+        self._said: deque[Said] = deque()
+        self.commands = tuple(commands)
+        """The last commands that are durable, the oldest first."""
 
     @property
     def seq(self) -> int:
         """Number of the last event recorded."""
         return self._mark.seq
+
+    def say(self, said: Said) -> None:
+        """Who gave the next command, and why. To be called once a command, in the order in which
+        they will be appended; it is written with the event itself."""
+        self._said.append(said)
 
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
         """Record a step whole, on disk when this returns, or raise JournalError and nothing of it.
@@ -57,12 +71,19 @@ class SqlJournal:
     def write(self, events: Records, outcomes: Records, track: Records) -> None:
         """As ``append``, in the thread of the caller."""
         assert len(events) == len(track), (len(events), len(track))
-        block = Block(self.run_id, self._mark, events, outcomes, track, self._reasons, self._codes)
+        ordered = int((events["kind"] == Kind.COMMAND).sum())
+        said = tuple(islice(self._said, ordered))
+        texts = (self._reasons, self._codes)
+        block = Block(self.run_id, self._mark, events, outcomes, track, *texts, said)
         _check_place(block)
         with transaction(self.engine, writes=True) as connection:
             for table, columns in tables(block):
                 add(connection, table, columns)
         self._mark = block.after
+        if ordered:
+            for _ in said:
+                self._said.popleft()
+            self.commands = (*self.commands, *block.commands)[-COMMANDS_KEPT:]
 
 
 def _check_place(block: Block) -> None:

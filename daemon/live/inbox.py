@@ -1,11 +1,13 @@
 """The one door into the live loop: whatever happens outside becomes an event of one ordered stream.
 
-Feeds, operators and clocks put blocks in; the loop takes them out one after the other. What comes
-late is stamped with the moment it became known here, never earlier than what went before: the
-journal is then in the order the loop saw, and a replay of it sees the same.
+Feeds, operators and clocks put blocks in; the loop takes them out one after the other, a command
+ahead of all market data that waits, for a halt must not queue behind a flood. What comes late is
+stamped with the moment it became known here, never earlier than what went before: the journal is
+then in the order the loop saw, and a replay of it sees the same.
 """
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -18,13 +20,17 @@ BLOCKS_MAX = 1_024
 
 
 class Inbox:
-    """A bounded queue of event blocks, as a feed of the loop. A full one makes its feeders wait."""
+    """A bounded queue of event blocks, as a feed of the loop. A full one makes its feeders wait,
+    but never an operator: his commands have a lane of their own, in the order they were given."""
 
     def __init__(self, *, last_ms: int = 0) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[Records](BLOCKS_MAX)
+        self._commands: deque[Records] = deque()
         self._last_ms = last_ms
         self._read = False
-        self._block = self._ahead = np.zeros(0, EVENT)
+        self._newest = np.zeros(0, EVENT)
+        self._rewound = 0
+        self.closed = False
 
     async def put(self, events: Records) -> None:
         """Hand over events in the order they became known; a closed inbox takes none, for what
@@ -33,8 +39,16 @@ class Inbox:
             with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 await self._send.send(events)
 
+    def command(self, event: Records) -> None:
+        """Hand over a command, which overtakes every block that waits. The inbox must be open."""
+        self._commands.append(event)
+        # an empty block wakes a loop that waits for one; where there is no room, it does not wait
+        with suppress(anyio.WouldBlock, anyio.BrokenResourceError):
+            self._send.send_nowait(_NOTHING)
+
     def close(self) -> None:
         """Take no more; the loop, if it has begun, ends when it has seen what is already in."""
+        self.closed = True
         self._send.close()
         if not self._read:
             self._receive.close()
@@ -47,16 +61,27 @@ class Inbox:
     async def __aiter__(self) -> AsyncIterator[Records]:
         self._read = True
         async with self._receive:
-            async for events in self._receive:
-                self._ahead = self._in_order(events)
-                while len(self._ahead):
-                    block, self._ahead = self._ahead, self._ahead[:0]
-                    self._block = block
-                    yield block
+            async for block in self._receive:
+                events = block
+                while len(events) or self._commands:
+                    if self._commands:
+                        events = self._overtaken(events)
+                        self._newest = self._in_order(_ahead(self._commands.popleft(), events))
+                    else:
+                        self._newest, events = self._in_order(events), events[:0]
+                    yield self._newest
+                    if self._rewound:
+                        events, self._rewound = self._newest[-self._rewound :], 0
 
     def rewind(self, events: int) -> None:
-        """Hand over the last events of the newest block again."""
-        self._ahead = self._block[len(self._block) - events :]
+        """Hand over the last events of the newest block again; commands may come before them."""
+        self._rewound = events
+
+    def _overtaken(self, events: Records) -> Records:
+        """The first block that waits, nothing where none does."""
+        while not len(events) and self.waiting:
+            events = self._receive.receive_nowait()
+        return events
 
     def _in_order(self, events: Records) -> Records:
         """The same, no event stamped before the one ahead of it."""
@@ -74,11 +99,33 @@ def link_event(instrument: int, up: bool, now_ms: int) -> Records:
     return event
 
 
-def command_event(word: Command, now_ms: int, book: int = 0) -> Records:
-    """An operator's word; ``book`` is that of CLOSE."""
-    event = _event(Kind.COMMAND, 0, now_ms)
+def command_event(word: Command, now_ms: int, book: int = 0, instrument: int = 0) -> Records:
+    """An operator's word; ``book`` is that of CLOSE, ``instrument`` the one it trades."""
+    event = _event(Kind.COMMAND, instrument, now_ms)
     event["command"], event["book"] = float(word), float(book)
     return event
+
+
+def fill_event(
+    order: int, instrument: int, *, quantity: float, price: float, fee: float, final: bool, ts: int
+) -> Records:
+    """An outside venue filled (a part of) an order at ``ts``; ``final``: nothing more will come of
+    it, whatever is left. ``fee`` in quote."""
+    event = _event(Kind.FILL, instrument, ts)
+    event["order"], event["final"] = float(order), float(final)
+    event["fill_quantity"], event["fill_price"], event["fill_fee"] = quantity, price, fee
+    return event
+
+
+_NOTHING = np.zeros(0, EVENT)
+
+
+def _ahead(command: Records, events: Records) -> Records:
+    """A command stamped no later than the block it overtakes: it must not move the time of market
+    data. When it was given stays in its ``ts_event``."""
+    if len(events):
+        command["ts_known"] = np.minimum(command["ts_known"], events["ts_known"][0])
+    return command
 
 
 def _event(kind: Kind, instrument: int, now_ms: int) -> Records:

@@ -20,12 +20,14 @@ from daemon.control.commands import Commands
 from daemon.control.engine_desk import EngineDesk
 from daemon.control.serving import Api, open_api
 from daemon.journal import read_outcomes
+from daemon.live.auditor import Auditor
 from daemon.live.service import Service
 from daemon.observe.canonical import Canonical
 from daemon.observe.logs import begin_tick
 from daemon.observe.metrics import Metrics
 from daemon.observe.redaction import Secrets
 from daemon.observe.stopwatch import Stopwatch, Tick
+from daemon.observe.troubles import Troubles
 from daemon.sdnotify import Notifier, Watchdog
 from daemon.supervisor import Task
 from markets.feeds.link import Link, Trouble
@@ -37,7 +39,8 @@ log = structlog.get_logger(__name__)
 
 
 class Lookout:
-    """The onlookers of one live run, and the edge tasks they need."""
+    """The onlookers of one live run, and the edge tasks they need. ``audit_flags`` name its
+    strategies for ``lockstep audit``; without them nothing is audited."""
 
     def __init__(
         self,
@@ -47,14 +50,16 @@ class Lookout:
         interval_ms: int,
         secrets: Secrets,
         environ: Mapping[str, str],
+        audit_flags: Sequence[str] | None = None,
     ) -> None:
-        self._service = service
+        self._service, self._secrets, self._environ = service, secrets, environ
         engine, run_id = service.engine, service.journal.run_id
         intervals = {instrument.name: interval_ms for instrument in engine.instruments}
         build = {"run_id": run_id, "mode": "paper"}
         venue = settings.live.feed.venue
         self.metrics = Metrics(engine, intervals, feeds=[venue], build=build)
         self.metrics.follow(venue, link, list(Trouble))
+        self.troubles = Troubles(venue, link)
         self._canonical = Canonical(engine)
         self.systemd = Notifier(environ)
         self._watchdog = Watchdog(self.systemd, environ)
@@ -63,6 +68,7 @@ class Lookout:
         self.desk = EngineDesk(
             engine,
             command=self.commands.ask,
+            commands=lambda: service.journal.commands,
             ready=lambda: link.connected and not service.stopping,
             healthy=lambda: not service.stopping,
             metrics_text=self.metrics.exposition,
@@ -76,7 +82,21 @@ class Lookout:
         self._api: Api | None = None
         if settings.api.enabled:
             self._api = open_api(self.desk, settings, environ, hide=secrets.add)
+        self._auditor: Auditor | None = None
+        if audit_flags is not None and settings.live.audit_hours:
+            told = {"audited": self.metrics.audited, "tell": self._alerts.tell}
+            self._auditor = Auditor(service, audit_flags, settings.live.audit_hours, **told)
         self._alerts.tell([started(run_id, ts=now_ms())])
+
+    def reload(self, settings: Settings) -> None:
+        """Take up other alerts, tokens and rates. ConfigError, and nothing is changed, where they
+        cannot be used."""
+        hide = self._secrets.add
+        alerts = open_notifier(settings.notify, self._environ, hide=hide)
+        if self._api is not None:
+            api = open_api(self.desk, settings, self._environ, hide=hide)
+            self._api.app.become(api.app)
+        self._alerts.become(alerts)
 
     def begun(self, block: Records) -> None:
         """Bind the tick's names for every log line of it."""
@@ -100,9 +120,11 @@ class Lookout:
         tasks = [
             Task("watchdog", partial(self._watchdog.keep, lambda: watch.waiting)),
             Task("lag", self._measure_lag),
+            Task("alerts", self._alerts.run),
+            Task("troubles", self.troubles.run),
         ]
-        if self._alerts.tallies:
-            tasks.append(Task("alerts", self._alerts.run))
+        if self._auditor is not None:
+            tasks.append(Task("audit", self._auditor.run))
         if self._api is not None:
             tasks.append(Task("api", self._api.run))
         return tasks

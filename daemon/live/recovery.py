@@ -5,8 +5,9 @@ be what it said then, byte for byte. A run recorded by other code or other setti
 with, because nobody could tell its past from its present.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -16,9 +17,11 @@ from core.engine import Engine
 from core.errors import JournalError
 from core.model import OUTCOME, Records, Result, joined
 from core.snapshot import SnapshotError, put
-from daemon.journal import RunRow, read_events, read_outcomes, read_snapshot
+from daemon.journal import RunRow, place_after, read_events, read_outcomes, read_snapshot
 
 EVENTS_PER_FOLD = 1_048_576
+EVENTS_PER_AUDIT = 100_000
+"""So many are read at once: a year's record would not fit the memory of a small machine."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,18 @@ class Divergence:
     def __str__(self) -> str:
         sides = (("recorded", self.recorded), ("now", self.folded))
         return "; ".join(f"{name}: {_spoken(row)}" for name, row in sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a fold of a record found: so many events and outcomes compared, how many outcomes were
+    not as recorded, and the first of them; ``until_ms`` is the last event's time."""
+
+    events: int
+    outcomes: int
+    mismatches: int
+    first: Divergence | None
+    until_ms: int | None
 
 
 def check_same(row: RunRow, ours: RunRow) -> None:
@@ -108,6 +123,39 @@ def _folded(engine: Engine, events: Records) -> Iterator[Records]:
         while at < len(block):
             at, outcomes = engine.advance(block, at, track)
             yield joined([outcomes], OUTCOME)
+
+
+def audit_record(engine: Engine, database: Database, run_id: str, *, since_ms: int = 0) -> Audit:
+    """Fold what is recorded past where ``engine`` stands, and compare every outcome from
+    ``since_ms`` on. A record that is still written to is compared up to a whole step of it."""
+    found, at = Audit(0, 0, 0, None, None), where(engine).seq
+    while (until := place_after(database, run_id, at, EVENTS_PER_AUDIT)) > at:
+        events = read_events(database, run_id, after=at, until=until)
+        recorded = read_outcomes(database, run_id, after=at, until=until)
+        pair = [rows[rows["ts"] >= since_ms] for rows in (fold(engine, events), recorded)]
+        found = _with(found, events, *pair)
+        at = until
+    return found
+
+
+def _with(found: Audit, events: Records, folded: Records, recorded: Records) -> Audit:
+    parted, first = divergence(folded, recorded), found.first
+    if parted is not None and first is None:
+        first = replace(parted, place=found.outcomes + parted.place)
+    return Audit(
+        events=found.events + len(events),
+        outcomes=found.outcomes + len(recorded),
+        mismatches=found.mismatches + (parted is not None and _mismatches(folded, recorded)),
+        first=first,
+        until_ms=int(events["ts_known"][-1]),
+    )
+
+
+def _mismatches(folded: Records, recorded: Records) -> int:
+    """How many have no equal on the other side: every outcome carries the number of its event, so
+    one that is missing makes no others differ."""
+    ours, theirs = (Counter(row.tobytes() for row in rows) for rows in (folded, recorded))
+    return max((ours - theirs).total(), (theirs - ours).total(), 1)
 
 
 def divergence(folded: Records, recorded: Records) -> Divergence | None:

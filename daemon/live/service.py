@@ -5,12 +5,14 @@ and only then may an order leave. Whatever observes cannot delay or stop it.
 """
 
 import signal
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import numpy as np
 import structlog
 from anyio import to_thread
 from sqlalchemy import Engine as Database
@@ -22,17 +24,18 @@ from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
-from core.model import MICROS_PER_UNIT, Command, Records
-from core.ports import Journal
+from core.model import EVENT, Command, Records
+from core.ports import Advisor, Journal, Venue
 from core.snapshot import take
 from daemon.journal import (
-    BookRow,
     RunMode,
     RunRow,
+    Said,
     SqlJournal,
     begin_run,
     read_run_row,
     resume_run,
+    row_under,
     write_snapshot,
 )
 from daemon.live.inbox import Inbox, command_event, link_event
@@ -74,7 +77,7 @@ class Service:
     journal: SqlJournal
     recovered: Recovered
     clock: Clock
-    line_up: bool
+    in_sight: list[bool]
     stopping: bool = False
 
     def stop(self) -> None:
@@ -82,38 +85,36 @@ class Service:
         self.stopping = True
         self.inbox.close()
 
-    async def command(self, word: Command, book: int = 0) -> None:
-        """An operator's word becomes an event like any other."""
-        await self.inbox.put(command_event(word, self.clock(), book))
+    async def command(self, word: Command, book: int = 0, said: Said | None = None) -> None:
+        """A command becomes an event, ahead of the market data that waits; who gives it and why is
+        journaled with it. A run that stops takes none."""
+        if self.inbox.closed:
+            return
+        instrument = int(self.engine.arrays["books"]["instrument"][book])
+        placed = (book, instrument) if word is Command.CLOSE else (0, 0)
+        # nothing is awaited in between: the journal tells the two apart by their order alone
+        self.journal.say(said or Said())
+        self.inbox.command(command_event(word, self.clock(), *placed))
 
-    async def link(self, up: bool) -> None:
-        """The line to the market went up or down; a change alone is told."""
-        if up != self.line_up:
-            self.line_up = up
-            for i in range(len(self.engine.instruments)):
-                await self.inbox.put(link_event(i, up, self.clock()))
+    async def link(self, instrument: int, up: bool) -> None:
+        """An instrument came into sight or went out of it; a change alone is told."""
+        if up != self.in_sight[instrument]:
+            self.in_sight[instrument] = up
+            name = self.engine.instruments[instrument].name
+            tell = log.info if up else log.warning
+            tell("in sight" if up else "out of sight", instrument=name)
+            await self.inbox.put(link_event(instrument, up, self.clock()))
 
 
 def paper_row(run_id: str, setup: Setup, *, started_ms: int) -> RunRow:
     """The journal's row of a run on paper: its causes, as a replay's manifest has them."""
     digest, plain = config_hash(setup, tell_all=False)
-    return RunRow(
+    return row_under(
+        plain,
         run_id=run_id,
         mode=RunMode.PAPER,
         code=source_digest()[:16],
         config_hash=digest,
-        config=plain,
-        instruments=tuple(instrument.name for instrument in setup.instruments),
-        books=tuple(
-            BookRow(
-                name=entry.book.name,
-                strategy=entry.book.strategy.name,
-                instrument=entry.book.instrument,
-                params=entry.book.strategy.values(entry.book.params),
-            )
-            for entry in setup.books
-        ),
-        equity_start_micros=round(setup.equity * MICROS_PER_UNIT),
         started_ms=started_ms,
     )
 
@@ -127,6 +128,8 @@ def open_service(
 ) -> Service:
     """Begin the run, or recover it. JournalError when its record cannot be gone on with."""
     engine = assemble(setup, carried)
+    # built now, for the loop to tick from READY on: the first build takes longer than a watchdog
+    engine.warm(np.zeros(0, EVENT))
     explain = [book.strategy.explain for book in engine.books]
     try:
         known = read_run_row(database, row.run_id)
@@ -145,55 +148,67 @@ def open_service(
         journal=journal,
         recovered=recovered,
         clock=clock,
-        line_up=bool(engine.arrays["instruments"]["linked"].all()),
+        in_sight=engine.arrays["instruments"]["linked"].astype(bool).tolist(),
     )
 
 
-async def run_service(
+async def run_service(  # noqa: PLR0913 - as many as there are moments to look on
     service: Service,
     feed: AsyncIterable[Records],
+    venue: Venue | None = None,
+    advisor: Advisor | None = None,
     *,
     begun: Callable[[Records], None] = lambda _block: None,
     ended: Callable[[Tick], None] = lambda _tick: None,
     edges: Callable[[Stopwatch], Sequence[Task]] = lambda _watch: (),
     ready: Callable[[], Any] = lambda: None,
     stopping: Callable[[], Any] = lambda: None,
+    reload: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     wrap: Wrap = lambda journal: journal,
     snapshot_events: int = SNAPSHOT_EVENTS,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
 
-    ``feed`` begins after ``service.recovered``; what keeps it going is among the ``edges``.
+    ``feed`` begins after ``service.recovered``; what keeps it going is among the ``edges``. Without
+    a ``venue`` every order fills in the simulated one. Orders that a crash left open are settled
+    with the venue before anything else starts.
     ``begun`` and ``ended`` look on at each tick, the latter once it is durable; neither may raise.
+    ``reload`` is called at SIGHUP and may not raise.
     ``wrap`` is put around the journal by tests that crash at its boundaries.
     """
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
     watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
+    outside = venue or NoVenue()
+    working = service.engine.sent()
+    if len(working):
+        log.warning("orders to be settled", orders=working["id"].tolist())
+    await outside.recover(working)
 
     async def loop() -> None:
-        await run_loop(service.engine, watch, watch, NoVenue(), NoAdvisor())
+        await run_loop(service.engine, watch, watch, outside, advisor or NoAdvisor())
 
     async def pump() -> None:
         async for block in feed:
             await service.inbox.put(block)
 
-    async def signals() -> None:
-        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        with anyio.open_signal_receiver(*wanted) as received:
+    # from before we say READY to the end, or a signal in between would kill without a drain
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+
+        async def signals() -> None:
             async for number in received:
                 if number == signal.SIGHUP:
-                    log.warning("reload refused", why="settings decide a run: restart it instead")
+                    await reload()
                     continue
                 log.info("stopping", signal=signal.Signals(number).name)
                 stopping()
                 service.stop()
 
-    tasks = [
-        Task("loop", loop, core=True),
-        Task("feed", pump),
-        Task("signals", signals),
-        *edges(watch),
-    ]
-    ready()
-    with suppress(anyio.ClosedResourceError):
-        await supervise(tasks, lambda: service.stopping)
+        tasks = [
+            Task("loop", loop, core=True),
+            Task("feed", pump),
+            Task("signals", signals),
+            *edges(watch),
+        ]
+        ready()
+        with suppress(anyio.ClosedResourceError):
+            await supervise(tasks, lambda: service.stopping)

@@ -11,7 +11,8 @@ from daemon.clock import now_ms
 
 
 class Line(Protocol):
-    """What a feed tells of its connection, such as a ``markets.feeds.link.Link``.
+    """What a feed tells of its connection, such as a ``markets.feeds.link.Link``; read in any
+    thread.
 
     ``age_s``: since the last message with data. ``skew_ms``: how far our clock is ahead of the
     venue's. Both None before any message.

@@ -225,7 +225,11 @@ class Metrics:
         self._meters.reconcile.set(mismatches)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus's text format; its type is ``CONTENT_TYPE``."""
+        """All of it in Prometheus's text format; its type is ``CONTENT_TYPE``.
+
+        It may be asked for in any thread: every series is there from the start, and each value is
+        read under its lock. With 200 instruments it takes 0.1 s, too long for the loop's own.
+        """
         return generate_latest(self.registry)
 
 

@@ -82,6 +82,10 @@ class Secrets:
         return HIDDEN if names_a_secret(key) else self.clean(value, depth + 1)
 
 
+SECRETS = Secrets()
+"""Those this process has read: whoever reads one adds it, whatever writes a line hides them."""
+
+
 def _spellings(value: str) -> Iterator[str]:
     """Patterns of a secret in a text, a URL, JSON, a Python literal or a header. A key of several
     lines is found line by line too, for a traceback indents them."""

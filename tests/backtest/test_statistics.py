@@ -39,8 +39,8 @@ FLAT = [100.0] * 6
 KEYS = [
     *("run_id", "bars", "events", "seconds", "events_per_second", "trades", "wins", "win_rate"),
     *("profit_factor", "fees", "spread", "slippage", "funding", "gross_pnl", "net_pnl", "return"),
-    *("max_drawdown", "sharpe", "sortino", "exposure_time", "time_span", "decisions_hash"),
-    *("refused", "regimes", "halted", "caveats"),
+    *("max_drawdown", "sharpe", "sortino", "calmar", "turnover", "capacity", "days_per_year"),
+    *("exposure_time", "time_span", "decisions_hash", "refused", "regimes", "halted", "caveats"),
 ]
 
 

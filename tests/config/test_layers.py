@@ -99,6 +99,15 @@ def test_paths_in_a_profile_are_relative_to_it_and_others_to_the_working_folder(
     assert settings.plugins.paths == (tmp_path / "own",)
     assert settings.paths.runs == tmp_path / "kept"
     assert settings.strategies["a"].rules == tmp_path / "a.json"
+    secrets = (
+        "[api]\ntoken_file = 'a'\nread_token_file = '/etc/b'\n"
+        "[notify]\nwebhook_file = 'c'\ntelegram_token_file = '~/d'"
+    )
+    beside = resolve([toml(tmp_path, secrets)]).settings
+    assert (beside.api.token_file, beside.api.read_token_file) == (tmp_path / "a", Path("/etc/b"))
+    assert beside.notify.webhook_file == tmp_path / "c"
+    assert beside.notify.telegram_token_file == Path("~/d").expanduser()
+    assert resolve([flag("api.token_file", "a")]).settings.api.token_file == Path("a")
     shipped = toml(tmp_path, "strategies.a.rules = 'default'")
     assert resolve([shipped]).settings.strategies["a"].rules == Path("default")
     assert resolve([flag("data.X.file", "x.csv")]).settings.data["X"].file == Path("x.csv")

@@ -34,7 +34,8 @@ class FakeDesk:
 
     def status(self) -> dict[str, Any]:
         rows = [{"instrument": "SOL-PERP", "price": 142.5, "bar_ts": 1_746_316_800_000}]
-        return {"mode": "active", "equity": 10_123.45, "seq": 7, "instruments": rows}
+        told = {"mode": "active", "equity": 10_123.45, "seq": 7, "instruments": rows}
+        return {**told, "last_command": self.commands(1)[0]}
 
     def positions(self) -> list[dict[str, Any]]:
         flat = {"entry": None, "price": 1.5, "unrealised": 0.0, "target": 0.0}
@@ -52,7 +53,11 @@ class FakeDesk:
 
     def trades(self, limit: int) -> list[dict[str, Any]]:
         row = {"ts": 1_746_316_800_000, "book": BOOKS[0], "quantity": 2.0, "entry": 141.0}
-        return [{**row, "price": 142.5, "net": 2.75, "exit": "signal"}][:limit]
+        return [{**row, "price": 142.5, "net": 2.75, "exit": "signal", "command": None}][:limit]
+
+    def commands(self, limit: int) -> list[dict[str, Any]]:
+        row = {"seq": 5, "ts": 1_746_316_800_000, "word": "close", "book": BOOKS[0]}
+        return [{**row, "who": "ann at 127.0.0.1", "reason": "delisted tomorrow"}][:limit]
 
     def metrics_text(self) -> bytes:
         return b"lockstep_up 1\n"

@@ -42,6 +42,33 @@ def test_an_audit_finds_a_record_that_was_tampered_with(recorded: tuple[str, str
     assert "parts from its record at outcome" in answer.out
 
 
+def test_an_audit_goes_on_from_a_checkpoint_of_the_same_run_alone(
+    recorded: tuple[str, str], shop: Path
+) -> None:
+    run, journal = recorded
+    words = ("--journal", journal, "--checkpoint", shop / "state", "--json")
+    whole = succeed("audit", run, *words).json
+    assert whole["events"] > 0
+    assert succeed("audit", run, *words).json["events"] == 0
+    kept = (shop / "state").read_bytes()
+    (shop / "state").write_bytes(bytes(32) + kept[32:])
+    assert succeed("audit", run, *words).json["events"] == whole["events"]
+
+
+def test_a_record_that_parts_leaves_the_checkpoint_where_it_was(
+    recorded: tuple[str, str], shop: Path
+) -> None:
+    run, journal = recorded
+    with sqlite3.connect(journal.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE steps SET records = substr(records, 1, length(records) - 160)")
+    words = ("--journal", journal, "--checkpoint", shop / "state", "--json")
+    for _ in range(2):
+        answer = call("audit", run, *words)
+        assert answer.code == 1
+        assert '"mismatches": 1' in answer.out
+    assert not (shop / "state").exists()
+
+
 def test_a_what_if_shows_the_first_decision_that_differs(recorded: tuple[str, str]) -> None:
     run, journal = recorded
     same = succeed("what-if", run, "--journal", journal, "--set", "trend.fast=5", "--json").json

@@ -231,7 +231,7 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
     assert told == succeed().out
     for word in ("demo", "replay", "strategies", "features", "data", "report", "runs", "diff"):
         assert re.search(rf"^  {word} ", told, re.MULTILINE), word
-    for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "130"):
+    for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "130"):
         assert re.search(rf"^    {code}", told, re.MULTILINE), code
     assert "did you mean" in refuse(2, "replai").lower()
     assert "Missing command" in refuse(2, "data")

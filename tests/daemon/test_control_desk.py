@@ -1,6 +1,7 @@
 """A live run under control: the API shows what the engine holds, and an order is an event."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from daemon.control.commands import WAITING_MAX, Commands
 from daemon.control.desk import Busy, Order
 from daemon.control.engine_desk import EngineDesk
 from daemon.control.serving import open_api
-from daemon.journal import open_journal, read_events, sqlite_url
+from daemon.journal import Said, open_journal, read_commands, read_events, sqlite_url
 from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.observe.stopwatch import Tick
 from risk.limits import Limits, Sizing, SizingRule
@@ -51,14 +52,13 @@ class Desk:
         carried = {"X": frozenset({"open", "high", "low", "close", "volume", "open_interest"})}
         row = paper_row("paper", SETUP, started_ms=0)
         self.service: Service = open_service(SETUP, carried, database, row, lambda: START)
-        self.notes: list[tuple[int, Order]] = []
         books = [book.name for book in self.service.engine.books]
-        self.commands = Commands(
-            books, self.service.command, lambda: self.service.journal.seq, self._note
-        )
+        journal = self.service.journal
+        self.commands = Commands(books, self.service.command, lambda: journal.seq)
         self.desk = EngineDesk(
             self.service.engine,
             command=self.commands.ask,
+            commands=lambda: journal.commands,
             ready=lambda: not self.service.stopping,
             healthy=lambda: True,
             metrics_text=lambda: b"",
@@ -71,9 +71,6 @@ class Desk:
         self.commands.observe(tick.events, tick.outcomes, tick.track)
         if self.service.journal.seq == 2 * len(TARGETS):
             self.played.set()
-
-    async def _note(self, seq: int, order: Order) -> None:
-        self.notes.append((seq, order))
 
     async def __aiter__(self) -> AsyncIterator[Records]:
         events = scripted(TARGETS, PRICES, PRICES).events
@@ -166,8 +163,36 @@ def test_an_order_is_an_event_and_its_number_is_the_answer(tmp_path: Path) -> No
         Command.RESUME,
         Command.CLOSE,
     ]
-    assert [seq for seq, _ in world.notes] == answers
-    assert world.notes[-1][1].who == "ann"
+    told = read_commands(world.service.journal.engine, "paper", 10)
+    assert [row.seq for row in told] == answers
+    assert [row.word for row in told] == ["halt", "resume", "close"]
+    assert [row.book for row in told] == [None, None, 0]
+    assert [(row.who, row.reason) for row in told] == [("", ""), ("", "r"), ("ann", "r")]
+    assert told == list(world.service.journal.commands)
+
+
+def test_a_trade_that_was_ordered_tells_by_whom_and_why_after_a_restart_too(tmp_path: Path) -> None:
+    async def close(world: Desk) -> None:
+        await world.desk.command(Order(word=Command.CLOSE, book="book", reason="r", who="ann"))
+        late = scripted([*TARGETS, -1.0], [*PRICES, 103.0], [*PRICES, 103.0]).events[-2:]
+        await world.service.inbox.put(late)
+        while len(world.desk.trades(5)) < 2:  # noqa: ASYNC110 - the loop tells nobody
+            await anyio.sleep(0.01)
+        ordered, own = world.desk.trades(5)
+        assert (ordered["exit"], own["exit"], own["command"]) == ("command", "signal", None)
+        assert ordered["command"] == world.desk.commands(1)[0]
+        assert (ordered["command"]["who"], ordered["command"]["reason"]) == ("ann", "r")
+
+    live(tmp_path / "j.sqlite", close)
+    again = Desk(tmp_path / "j.sqlite")
+    again.service.stop()
+    told = again.desk.status()["last_command"]
+    assert (told["word"], told["book"], told["who"], told["reason"]) == (
+        "close",
+        "book",
+        "ann",
+        "r",
+    )
 
 
 def test_orders_given_at_once_each_get_their_own_number(tmp_path: Path) -> None:
@@ -203,8 +228,14 @@ def test_a_halt_by_http_is_in_the_journal_before_it_is_answered(tmp_path: Path) 
                 seq = answer.json()["seq"]
                 database = world.service.journal.engine
                 kept = await anyio.to_thread.run_sync(read_events, database, "paper")
+                [told] = await anyio.to_thread.run_sync(read_commands, database, "paper", 10)
+                assert (told.seq, told.reason) == (seq, "odd")
+                assert told.who.endswith(" at 127.0.0.1")
                 assert kept[seq - 1]["kind"] == Kind.COMMAND
-                assert (await http.get("/status")).json()["mode"] == "halted"
+                status = (await http.get("/status")).json()
+                assert status["mode"] == "halted"
+                assert status["last_command"] == {**asdict(told), "book": None}
+                assert (await http.get("/commands")).json() == [status["last_command"]]
                 for path in ("/positions", "/orders", "/decisions", "/trades"):
                     assert (await http.get(path)).status_code == 200
                 missing = {"word": "close", "book": "nobody's", "reason": "r"}
@@ -213,11 +244,10 @@ def test_a_halt_by_http_is_in_the_journal_before_it_is_answered(tmp_path: Path) 
 
     world = live(tmp_path / "j.sqlite", knock)
     assert world.service.engine.arrays["account"]["mode"][0] == Mode.HALTED
-    assert world.notes[0][1].reason == "odd"
 
 
 def test_an_order_while_we_stop_is_turned_away_and_waits_for_nothing() -> None:
-    async def never(_word: Command, _place: int) -> None:
+    async def never(_word: Command, _place: int, _said: Said) -> None:
         """An inbox whose loop has ended."""
 
     async def life() -> None:
@@ -249,7 +279,7 @@ def test_an_order_while_we_stop_is_turned_away_and_waits_for_nothing() -> None:
 
 
 def test_a_caller_who_gave_up_leaves_no_place_taken() -> None:
-    async def stuck(_word: Command, _place: int) -> None:
+    async def stuck(_word: Command, _place: int, _said: Said) -> None:
         await anyio.sleep_forever()
 
     async def life() -> None:
@@ -266,6 +296,7 @@ def test_only_so_many_outcomes_are_kept(tmp_path: Path) -> None:
         few = EngineDesk(
             world.service.engine,
             command=world.commands.ask,
+            commands=tuple,
             ready=bool,
             healthy=bool,
             metrics_text=bytes,

@@ -14,15 +14,18 @@ from journal_world import STARTED, begun, contents, plain_run, reasons, replayed
 from sqlalchemy import Engine, text
 
 from core.errors import JournalError
-from core.model import EVENT, OUTCOME, TRACK, Kind, Records, Result
+from core.model import EVENT, OUTCOME, TRACK, Command, Kind, Records, Result, joined
 from daemon.journal import (
+    Said,
     SqlJournal,
     begin_run,
     open_journal,
+    read_commands,
     read_events,
     read_outcomes,
     resume_run,
     row_of,
+    schema,
     sqlite_url,
 )
 from daemon.journal.database import transaction
@@ -55,6 +58,28 @@ def events(count: int, **fields: Any) -> Records:
 def append(journal: SqlJournal, block: Records, *outcomes: Records) -> None:
     told = np.concatenate(outcomes) if outcomes else np.zeros(0, OUTCOME)
     anyio.run(journal.append, block, told, np.zeros(len(block), TRACK))
+
+
+def test_a_command_and_who_gave_it_are_kept_together_or_not_at_all(
+    journal_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_journal(journal_url)
+    journal = begun(engine)
+    journal.say(Said(who="ann", reason="odd prices"))
+    halt = events(1, kind=Kind.COMMAND, command=Command.HALT)
+    block = joined([events(1), halt, events(1)], EVENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema.commands, "name", "commands_that_are_not_there")
+        with pytest.raises(JournalError):
+            append(journal, block)
+    assert read_events(engine, RUN).size == 0
+    assert journal.commands == ()
+    append(journal, block)
+    append(journal, halt)
+    said = [(row.seq, row.word, row.who, row.reason) for row in read_commands(engine, RUN, 10)]
+    assert said == [(2, "halt", "ann", "odd prices"), (4, "halt", "", "")]
+    assert read_commands(engine, RUN, 1) == list(journal.commands[1:])
+    assert list(resume_run(engine, RUN, reasons()).commands) == read_commands(engine, RUN, 10)
 
 
 DECISION = outcome(Result.DECISION, decision=1, target=1.0, reason=1)

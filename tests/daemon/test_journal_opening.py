@@ -1,6 +1,7 @@
 """Which databases a journal opens, what it says of others, and that migrations are exact."""
 
 import sqlite3
+from contextlib import closing as closing_file
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,17 @@ from alembic.script import ScriptDirectory
 from journal_world import begun, rows
 from sqlalchemy import Engine, inspect
 
-from core.errors import JournalError
-from daemon.journal import list_runs, migrate, open_journal, schema, sqlite_url, upgrade
+from core.errors import JournalError, JournalUnreachable
+from daemon.journal import (
+    database,
+    list_runs,
+    migrate,
+    open_journal,
+    read_commands,
+    schema,
+    sqlite_url,
+    upgrade,
+)
 from daemon.journal.database import engine_of, transaction
 
 pytestmark = pytest.mark.usefixtures("closing")
@@ -69,6 +79,17 @@ def test_a_downgrade_leaves_nothing_and_an_upgrade_brings_it_back(journal_url: s
     assert len(list_runs(engine)) == 1
 
 
+def test_a_journal_of_before_is_upgraded_and_keeps_its_runs(journal_url: str) -> None:
+    engine = open_journal(journal_url)
+    begun(engine)
+    with transaction(engine, writes=True) as connection:
+        command.downgrade(migrate.alembic_config(connection), "0002")
+    assert "schema 0002 is older than ours" in said(journal_url)
+    upgrade(journal_url)
+    [run] = list_runs(open_journal(journal_url))
+    assert read_commands(engine, run.run_id, 10) == []
+
+
 def test_the_code_knows_the_head_of_its_migrations() -> None:
     scripts = ScriptDirectory(str(migrate.MIGRATIONS))
     assert scripts.get_current_head() == schema.REVISION
@@ -78,15 +99,16 @@ def test_an_older_schema_is_refused_with_the_command_to_run(
     journal_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list_runs(open_journal(journal_url)) == []
-    monkeypatch.setattr(migrate, "REVISION", "0005")
+    monkeypatch.setattr(migrate, "REVISION", "0009")
     assert said(journal_url).endswith(
-        "its schema 0004 is older than ours, 0005: run `lockstep journal upgrade`"
+        f"its schema {schema.REVISION} is older than ours, 0009: run `lockstep journal upgrade`"
     )
 
 
 def test_a_newer_schema_is_refused_by_opening_and_by_upgrading(journal_url: str) -> None:
     stamp(open_journal(journal_url), "9999")
-    assert "its schema 9999 is newer than ours, 0004: update Lockstep" in said(journal_url)
+    newer = f"its schema 9999 is newer than ours, {schema.REVISION}: update Lockstep"
+    assert newer in said(journal_url)
     with pytest.raises(JournalError, match="9999 is newer"):
         upgrade(journal_url)
     stamp(engine_of(journal_url), schema.REVISION)
@@ -150,6 +172,52 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert not path.parent.exists()
     path.parent.mkdir()
     assert list_runs(open_journal(sqlite_url(path))) == []
+
+
+def test_a_database_that_is_not_there_now_is_told_from_one_that_refuses(
+    empty_postgres: str, tmp_path: Path
+) -> None:
+    def kind(url: str) -> type[JournalError]:
+        with pytest.raises(JournalError) as refusal:
+            open_journal(url)
+        return type(refusal.value)
+
+    assert kind("postgresql://me@127.0.0.1:1/db") is JournalUnreachable
+    assert kind("postgresql://me@host.invalid/db") is JournalUnreachable
+    assert kind(empty_postgres.replace("@/", "@/no_such_")) is JournalError
+    assert kind(empty_postgres.replace("lockstep@", "nobody_here@")) is JournalError
+    assert kind(empty_postgres) is JournalError
+    assert kind(f"{empty_postgres}&hush=1") is JournalError
+    assert kind(sqlite_url(tmp_path / "missing" / "journal.sqlite")) is JournalError
+
+
+def test_a_server_that_goes_away_is_unreachable_and_is_there_again_after(
+    empty_postgres: str,
+) -> None:
+    upgrade(empty_postgres)
+    engine = open_journal(empty_postgres)
+
+    def cut_off() -> None:
+        with transaction(engine) as connection:
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(JournalUnreachable, match="terminating connection"):
+        cut_off()
+    assert list_runs(engine) == []
+
+
+def test_a_sqlite_file_that_another_holds_is_to_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_MS_MAX", 10)
+    url = sqlite_url(tmp_path / "j.sqlite")
+    engine = open_journal(url)
+    with closing_file(sqlite3.connect(tmp_path / "j.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnreachable, match="locked"), transaction(engine, writes=True):
+            pass
+    with transaction(engine, writes=True):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from journal_world import desk, histories
 from worlds import SCRIPT, START, one_book, scripted
 
 from backtest.assemble import Setup
@@ -108,12 +109,37 @@ def test_a_halt_survives_a_restart_and_only_a_resume_lifts_it(tmp_path: Path) ->
     assert outcomes[outcomes["kind"] == Result.FILL]["quantity"].tolist() == [10.0]
 
 
+def test_a_close_carries_the_instrument_of_its_book_and_a_halt_none(tmp_path: Path) -> None:
+    async def scene() -> list[tuple[int, int, int]]:
+        database = open_journal(sqlite_url(tmp_path / "j.sqlite"))
+        DATABASES.append(database)
+        carried = {name: history.fields for name, history in histories().items()}
+        row = paper_row("paper", desk(), started_ms=0)
+        service = open_service(desk(), carried, database, row, lambda: START)
+        blocks = aiter(service.inbox)
+        for word, book in ((Command.CLOSE, 0), (Command.CLOSE, 3), (Command.HALT, 0)):
+            await service.command(word, book)
+        told = [(await anext(blocks))[0] for _ in range(3)]
+        service.stop()
+        await service.command(Command.HALT)
+        assert [block async for block in blocks] == []
+        return [(int(e["command"]), int(e["book"]), int(e["instrument"])) for e in told]
+
+    places = {name: place for place, name in enumerate(histories())}
+    assert anyio.run(scene) == [
+        (Command.CLOSE, 0, places[desk().books[0].book.instrument]),
+        (Command.CLOSE, 3, places[desk().books[3].book.instrument]),
+        (Command.HALT, 0, 0),
+    ]
+    assert places[desk().books[3].book.instrument] == 1
+
+
 def test_while_the_line_is_down_a_book_may_only_shrink(tmp_path: Path) -> None:
     async def down(service: Service) -> None:
-        await service.link(False)
+        await service.link(0, False)
 
     async def up(service: Service) -> None:
-        await service.link(True)
+        await service.link(0, True)
 
     service = played(tmp_path / "j.sqlite", [0, 1, 1, 1, 1], {1: down, 3: up})
     events, outcomes = kept(service)

@@ -173,7 +173,7 @@ def test_telegram_gets_plain_text_for_its_chat() -> None:
 def test_only_topics_that_are_wanted_are_told() -> None:
     with standing() as stand:
         notifier, _ = notifier_of(stand.webhook(), topics=("mode",))
-        until(notifier, lambda: len(stand.heard) > 0, notice("x"), notice("HALTED", "mode"))
+        until(notifier, lambda: count(notifier)[0] > 0, notice("x"), notice("HALTED", "mode"))
     assert stand.texts == ["HALTED"]
 
 
@@ -298,6 +298,37 @@ def test_a_slow_channel_holds_up_no_other() -> None:
         notifier, _ = notifier_of(slow.telegram(), quick.webhook())
         until(notifier, lambda: len(quick.heard) == 1, notice("x"))
         assert count(notifier, "webhook")[0] == 1
+
+
+def test_after_a_reload_other_channels_are_told_and_nothing_is_lost() -> None:
+    with standing() as old, standing() as new:
+        notifier, naps = notifier_of(old.webhook())
+        nobody, _ = notifier_of()
+        other, _ = notifier_of(new.telegram(), naps=naps, topics=("mode",))
+
+        async def heard(stand: Stand, messages: int) -> None:
+            while len(stand.heard) < messages:  # noqa: ASYNC110 - the stand is another thread
+                await anyio.sleep(0.01)
+
+        async def life() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(notifier.run)
+                notifier.tell([notice("one")])
+                await heard(old, 1)
+                notifier.tell([notice("two")])
+                notifier.become(other)
+                notifier.tell([notice("unwanted"), notice("three", "mode")])
+                await heard(new, 1)
+                await heard(old, 2)
+                notifier.become(nobody)
+                notifier.tell([notice("four", "mode")])
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+
+        anyio.run(life)
+        # what was under way at the change may be told twice, but not never
+        assert any("two" in text for text in old.texts)
+        assert set(new.texts) == {"three"}
 
 
 def test_the_last_words_are_sent_when_we_stop() -> None:

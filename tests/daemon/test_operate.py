@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from cli_calls import call, desk, refuse, succeed
@@ -81,7 +82,8 @@ def test_status_is_told_and_fits(at: list[str], fake: FakeDesk) -> None:
     assert "10,123.45" in answer.out
     assert "05-04 00:00:00" in answer.out
     assert succeed("status", *at, "--json").json == fake.status()
-    for words in (["status"], ["positions", "--all"], ["trades"]):
+    assert f"close {BOOKS[0]} by ann at 127.0.0.1: delisted" in " ".join(answer.out.split())
+    for words in (["status"], ["positions", "--all"], ["trades"], ["commands"]):
         assert max(len(line) for line in succeed(*words, *at).out.splitlines()) <= 80
 
 
@@ -96,6 +98,20 @@ def test_trades_are_listed(at: list[str], fake: FakeDesk) -> None:
     assert "2.75" in succeed("trades", *at).out
     assert succeed("trades", "--limit", 1, *at, "--json").json == fake.trades(1)
     assert "--limit" in refuse(2, "trades", "--limit", 0, *at)
+
+
+def test_who_gave_a_command_and_why_is_told(at: list[str], fake: FakeDesk) -> None:
+    told = " ".join(succeed("commands", *at).out.split())
+    for word in ("close", "ann at 127.0.0.1", "delisted tomorrow", "05-04 00:00:00"):
+        assert word in told
+    assert succeed("commands", *at, "--json").json == fake.commands(20)
+    ordered = {**fake.trades(1)[0], "exit": "command", "command": fake.commands(1)[0]}
+    with patch.object(fake, "trades", lambda _limit: [ordered]):
+        assert "delisted" in succeed("trades", *at).out
+    quiet = patch.object(fake, "commands", lambda _limit: [])
+    with quiet, patch.object(fake, "status", lambda: {"mode": "active", "last_command": None}):
+        assert "no command yet" in succeed("commands", *at).out
+        assert "last command" in succeed("status", *at).out
 
 
 @pytest.mark.parametrize(
@@ -236,7 +252,17 @@ def test_the_address_of_a_daemon_is_one_that_can_be_asked() -> None:
 
 
 def test_every_verb_has_help_with_an_example() -> None:
-    for verb in ("status", "positions", "trades", "halt", "reduce-only", "resume", "close", "tail"):
+    for verb in (
+        "status",
+        "positions",
+        "trades",
+        "commands",
+        "halt",
+        "reduce-only",
+        "resume",
+        "close",
+        "tail",
+    ):
         answer = call(verb, "--help")
         assert answer.code == 0
         assert "Example: " in answer.out

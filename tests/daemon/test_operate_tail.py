@@ -64,6 +64,29 @@ def test_entries_are_chosen(log: Path, flags: list[str], events: list[str]) -> N
     assert [json.loads(line)["event"] for line in out.splitlines()] == events
 
 
+TICK = entry(
+    instruments=["BTC-PERP", "SOL-PERP"],
+    decisions=[{"book": "a", "target": 1.0}],
+    fills=[{"book": "a", "quantity": 2.0}, {"book": "c", "quantity": 1.0}],
+    odd=[[], 5, None, {"book": {"deep": "b"}}],
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted"),
+    [
+        (Filter(books=("a",)), True),
+        (Filter(books=("b", "c")), True),
+        (Filter(books=("b",)), False),
+        (Filter(instruments=("SOL-PERP",)), True),
+        (Filter(instruments=("ETH-PERP",)), False),
+        (Filter(books=("a",), instruments=("ETH-PERP",)), False),
+    ],
+)
+def test_a_line_of_a_tick_is_of_every_book_it_tells_of(chosen: Filter, wanted: bool) -> None:
+    assert len(list(views([TICK], chosen, raw=True))) == wanted
+
+
 def test_a_filter_leaves_out_what_is_no_entry(log: Path) -> None:
     assert "most recent call" not in succeed("tail", log, "--book", "a").out
 

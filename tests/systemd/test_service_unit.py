@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import LockstepError
+from core.errors import JournalUnreachable, LockstepError
 
 EXPOSURE_MAX = 1.5
 PROGRAM = "/opt/lockstep/.venv/bin/lockstep"
@@ -76,10 +76,12 @@ def subclasses(kind: type[LockstepError]) -> set[type[LockstepError]]:
 
 
 def test_what_no_restart_mends_is_not_restarted(unit: str) -> None:
-    """Every exit code of an error that names its cause; a crash (1) and a signal are restarted."""
+    """Every exit code of an error that names its cause; a crash (1), a signal, and a journal that
+    cannot be reached now (7) are restarted."""
     own = {kind.exit_code for kind in subclasses(LockstepError) if kind.__module__ == "core.errors"}
     prevented = {int(code) for code in settings(unit, "RestartPreventExitStatus")[0].split()}
-    assert prevented == own - {LockstepError.exit_code}
+    assert prevented == own - {LockstepError.exit_code, JournalUnreachable.exit_code}
+    assert JournalUnreachable.exit_code in own
     assert settings(unit, "Restart") == ["on-failure"]
 
 

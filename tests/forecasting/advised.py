@@ -1,0 +1,135 @@
+"""A small world to ask in: a registry of both stand-ins, sums in memory, and a question."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import standin_ollama
+import standin_openai
+from standin_http import StandinHttp
+from standin_openai import StandinOpenAI
+
+from forecasting.advisor import Advisor, Arms
+from forecasting.budget import Budget, Limits
+from forecasting.caller import Caller
+from forecasting.cassette import Cassette
+from forecasting.clients import open_clients
+from forecasting.prompting import Prompts
+from forecasting.questions import Question, Text
+from forecasting.registry import Registry
+
+START = 1_746_316_800_000
+PROMPTS = Prompts()
+RICH = Limits(run_micros=10**12, day_micros=10**12)
+PRICE = {"input_usd_per_million": "0.40", "output_usd_per_million": "1.60"}
+
+
+class Sums:
+    """Spending that lasts as long as this object, as the journal's lasts beyond a process."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[tuple[str, ...], int]] = []
+        self.reads = 0
+
+    async def total_micros(self, scope: str) -> int:
+        self.reads += 1
+        return sum(micros for scopes, micros in self.rows if scope in scopes)
+
+    async def hold(self, scopes: tuple[str, ...], micros: int) -> int:
+        self.rows.append((scopes, micros))
+        return len(self.rows) - 1
+
+    async def settle(self, hold: int, micros: int) -> None:
+        self.rows[hold] = (self.rows[hold][0], micros)
+
+    @property
+    def spent_micros(self) -> int:
+        return sum(micros for _, micros in self.rows)
+
+
+def registry_of(ollama: str = "http://none", openai: str = "http://none", **more: Any) -> Registry:
+    """Models ``local`` and ``paid`` of services at these addresses; ``more`` is of both."""
+    fast = {"concurrency_max": 64, "requests_per_minute": 600_000, "wait_first_s": 0.01}
+    patience = {"timeout_s": more.pop("timeout_s", 10.0)}
+    price = {"price": more.pop("price", PRICE)}
+    return Registry.parse(
+        {
+            "services": {
+                "ollama": {"protocol": "ollama", "url": ollama, "paid": False} | fast | more,
+                "openai": {"protocol": "openai", "url": f"{openai}/v1", "credential": "key"}
+                | fast
+                | more,
+            },
+            "models": {
+                "local": {
+                    "service": "ollama",
+                    "id": standin_ollama.MODEL,
+                    "cutoff": "2023-12-31",
+                    "parameters": {"temperature": 0.0, "seed": 7, "num_ctx": 8192},
+                }
+                | patience,
+                "paid": {"service": "openai", "id": standin_openai.MODEL} | price | patience,
+            },
+        }
+    )
+
+
+def question(
+    number: int = 0, *, model: str = "local", news: str = "Rain.", **more: Any
+) -> Question:
+    """The gate's question about the same trade; each number is another minute."""
+    ts = START + 60_000 * number
+    context = {
+        "instrument": "SOL-PERP",
+        "time": ts,
+        "strategy": "e3",
+        "side": "long",
+        "features": {"close": 151.25 + number, "volume_z": 2.5, "premium": float("nan")},
+        "news": [Text("news-1", news)],
+    }
+    values = {"prompt": "ai_gate", "context": context} | more
+    return Question(
+        id=f"e3-{number}",
+        book="e3",
+        instrument="SOL-PERP",
+        ts=ts,
+        side="long",
+        model=model,
+        **values,
+    )
+
+
+@asynccontextmanager
+async def advised(
+    folder: Path,
+    standin: StandinHttp,
+    *,
+    limits: Limits = RICH,
+    sums: Sums | None = None,
+    url: str = "",
+    prompts: Prompts = PROMPTS,
+    arms: Arms | None = None,
+    **more: Any,
+) -> AsyncIterator[Advisor]:
+    """An advisor that asks this stand-in, or nobody at ``url``, and records into the folder."""
+    async with standin.open():
+        registry = registry_of(url or standin.url, url or standin.url, **more)
+        model = "paid" if isinstance(standin, StandinOpenAI) else "local"
+        # a client loads the certificates of the world, and only one is asked
+        registry = registry.model_copy(update={"models": {model: registry.models[model]}})
+        budget = Budget(limits, sums or Sums(), "test", lambda: START)
+        clients = open_clients(registry, {"key": standin_openai.KEY})
+        async with Caller(registry, clients, budget) as caller:
+            yield Advisor(
+                prompts=prompts,
+                registry=registry,
+                cassette=Cassette(folder),
+                caller=caller,
+                arms=arms,
+            )
+
+
+def replaying(folder: Path) -> Advisor:
+    """An advisor without a caller."""
+    return Advisor(prompts=PROMPTS, registry=registry_of(), cassette=Cassette(folder))
