@@ -349,8 +349,9 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
     """Fold events ``at`` to ``length`` of the block at an address; answers where it stopped.
 
     Outcomes stand in ``state.outcomes``, ``state.written`` of them. It stops early when fewer than
-    a full event's rows of ``room`` are left, when a strategy failed, and after an event that gave
-    an outside venue or an advisor something to do. Every event folded has its row at ``track``.
+    a full event's rows of ``room`` are left, when a strategy failed, and after an event that raised
+    a question, whose answer may come before the next. Orders for an outside venue do not stop it:
+    they go out together, once the journal holds the block. Every event has its row at ``track``.
     """
     state = state_from(state_at)
     state.written = 0
@@ -365,7 +366,7 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
             account.day_end_ts = ((account.now - 1) // DAY_MS + 1) * DAY_MS
             account.day_start_micros = equity_micros(account)
             account.alarm_micros = ALWAYS
-        orders, questions = account.orders, account.questions
+        questions = account.questions
         if event.kind == Kind.BAR:
             _on_bar(state, event)
         else:
@@ -376,7 +377,6 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
         row.notional_micros = account.notional_micros
         row.regime = int(instrument.regime)
         at += 1
-        ordered = instrument.external and account.orders != orders
-        if account.failed != 0 or ordered or account.questions != questions:
+        if account.failed != 0 or account.questions != questions:
             break
     return at
