@@ -6,12 +6,13 @@ recorded reply is found again, and weighs the same, in both.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 from backtest.replay import Tape
+from backtest.run import Run
 from core.engine import Book, Engine
-from core.errors import ConfigError, UnknownName
+from core.errors import ConfigError
 from core.model import MARKET_FIELDS, Kind, Records, Verdict
 from core.strategy import Source
 from forecasting.advisor import Advisor
@@ -24,8 +25,6 @@ WEEK_MS = 7 * 86_400_000
 MASKED_WEEK_MS = 1_600 * WEEK_MS
 PRICES = frozenset({"open", "high", "low", "close", "mark", "oracle", "bid", "ask"})
 
-Known = TypeVar("Known")
-
 _VERDICTS: Mapping[Outcome, Verdict] = {
     Outcome.OK: Verdict.AGREED,
     Outcome.MALFORMED: Verdict.MALFORMED,
@@ -36,14 +35,6 @@ _SIDES: Mapping[Side, float] = {"long": 1.0, "short": -1.0, "flat": 0.0}
 
 Bars = Callable[[int, int], Records]
 """The newest bars of an instrument, at most so many, the oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Brief:
-    """Who answers for an advisor: a model of the registry, and the prompt (``name[/version]``)."""
-
-    model: str
-    prompt: str
 
 
 class Open:
@@ -91,8 +82,8 @@ class Masked(Open):
 class Desk:
     """Puts a book's case: what a prompt's placeholders stand for, read from the engine's state.
 
-    Raises UnknownName for an advisor or model nobody declared, ConfigError for a prompt that wants
-    what a desk does not know.
+    Raises UnknownName for a model or prompt that nobody declared, ConfigError for a prompt that
+    wants what no book knows.
     """
 
     def __init__(
@@ -100,7 +91,6 @@ class Desk:
         engine: Engine,
         bars: Bars,
         advisor: Advisor,
-        briefs: Mapping[str, Brief],
         view: Open,
     ) -> None:
         self._engine, self._bars, self._view = engine, bars, view
@@ -117,20 +107,19 @@ class Desk:
             "history": self._closes,
             "news": lambda _book, _row: (),
         }
-        self._briefs: dict[str, Brief] = {}
         self._slots: dict[str, list[str]] = {}
         for book in engine.books:
             if book.advice is not None:
-                brief = _known("advisor", book.advice.advisor, briefs)
-                advisor.registry.model(brief.model)
-                self._briefs[book.name] = brief
-                self._slots[book.name] = self._placeholders(advisor.prompts, brief.prompt)
+                advisor.registry.model(book.advice.model)
+                self._slots[book.name] = self._placeholders(advisor.prompts, book.advice.prompt)
 
     def _placeholders(self, prompts: Prompts, wanted: str) -> list[str]:
         """What a prompt, in any version it may be asked in, wants to be told."""
         name, _, version = wanted.partition("/")
-        versions = _known("prompt", name, prompts.by_name)
-        shown = [prompts.get(name, version)] if version else list(versions.values())
+        versions = prompts.by_name.get(name, {})
+        shown = (
+            list(versions.values()) if versions and not version else [prompts.get(name, version)]
+        )
         slots = shown[0].slots.keys()
         if any(one.slots.keys() != slots for one in shown):
             raise ConfigError(f"prompt {name}: its versions differ in their placeholders: name one")
@@ -142,16 +131,16 @@ class Desk:
     def question(self, row: Any) -> Question:
         """The case behind one QUESTION outcome, as the state stands right after its event."""
         book = self._engine.books[int(row["book"])]
-        brief = self._briefs[book.name]
-        identity = f"{book.name}/{int(row['order'])}"
+        advice = book.advice
+        assert advice is not None, book.name
         return Question(
-            id=identity,
+            id=f"{book.name}/{int(row['order'])}",
             book=book.name,
             instrument=book.instrument,
             ts=int(row["ts"]),
             side=_side(float(row["target"])),
-            model=brief.model,
-            prompt=brief.prompt,
+            model=advice.model,
+            prompt=advice.prompt,
             context={name: self._tells[name](book, row) for name in self._slots[book.name]},
         )
 
@@ -215,12 +204,6 @@ def is_price(source: Source) -> bool:
     return unit == "price" or (unit == "of the source" and inner)
 
 
-def _known(what: str, name: str, all_: Mapping[str, Known]) -> Known:
-    if name not in all_:
-        raise UnknownName(what, name, all_)
-    return all_[name]
-
-
 def _side(target: float) -> Side:
     return "long" if target > 0.0 else "short" if target < 0.0 else "flat"
 
@@ -232,12 +215,22 @@ class Advised:
     ``masked`` hides ticker, dates and price level: what a model gains by memory, it loses there.
     """
 
-    def __init__(
-        self, advisor: Advisor, briefs: Mapping[str, Brief], *, masked: bool = False
-    ) -> None:
-        self._advisor, self._briefs = advisor, briefs
+    def __init__(self, advisor: Advisor, *, masked: bool = False) -> None:
+        self._advisor = advisor
         self._view = Masked() if masked else Open()
         self.replies: list[Reply] = []
+
+    def sealed(self, run: Run) -> Run:
+        """The run, which also rests on the calls it used, and is clean only after the newest day
+        any of its models may have read of."""
+        models = {reply.model for reply in self.replies}
+        clean = [self._advisor.registry.clean_from_ms(model) for model in sorted(models)]
+        data = {**run.manifest.data, "cassette": self._advisor.cassette.seal()}
+        return replace(
+            run,
+            manifest=replace(run.manifest, data=data),
+            clean_from_ms=max(clean) if clean else None,
+        )
 
     async def __aenter__(self) -> "Advised":
         return self
@@ -246,7 +239,7 @@ class Advised:
         await self._advisor.close()
 
     def __call__(self, engine: Engine, tape: Tape) -> "Advised":
-        self._desk = Desk(engine, tape.bars, self._advisor, self._briefs, self._view)
+        self._desk = Desk(engine, tape.bars, self._advisor, self._view)
         self._tape = tape
         return self
 

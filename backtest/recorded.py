@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from backtest.assemble import BookSetup, Setup
 from backtest.replay import Source, replay_block
 from backtest.run import Run, program_hash
-from core.engine import Book
+from core.engine import Advice, Book
 from core.errors import ConfigError, UnknownName
 from core.instrument import Instrument
 from core.model import MARKET_FIELDS, FeeModel, InstrumentKind, OrderStyle, Records
@@ -86,6 +86,7 @@ def _book(terms: Mapping[str, Any], find: Find) -> BookSetup:
         style=OrderStyle[terms["style"]],
         offset=terms["offset"],
         ttl_bars=terms["ttl_bars"],
+        advice=Advice(**terms["advice"]) if terms["advice"] else None,
     )
     sizing = {**terms["sizing"], "rule": SizingRule(terms["sizing"]["rule"])}
     return BookSetup(book=book, sizing=Sizing(**sizing), limits=Limits(**terms["limits"]))

@@ -45,15 +45,17 @@ UPDATE_SHAPE = "RfFR:f"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """Whom a book asks, and what an answer must be to count.
+    """Which model a book asks, by which prompt, and what an answer must be to count.
 
     With ``consent`` an entry waits for an answer of its own side with at least ``confidence_min``.
     ``consult_ms`` above zero asks that often whatever the strategy says; the answer becomes the
     fields ``opinion`` and ``probability`` of the instrument. An answer later than
-    ``answer_ms_max`` counts for nothing.
+    ``answer_ms_max`` counts for nothing. As an ``agent`` the model writes code that decides.
     """
 
-    advisor: str
+    model: str
+    prompt: str = "ai_gate"
+    agent: bool = False
     consent: bool = True
     consult_ms: int = 0
     confidence_min: float = 0.6
@@ -74,7 +76,7 @@ class Book:
 
     ``offset``: how far an IOC may pay, or a limit order asks for, as a fraction of the price
     (price units for a binary); ``ttl_bars``: how many bars a limit order rests; ``advice``: the
-    advisor it asks, if any.
+    model it asks, if any.
     """
 
     name: str

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -351,6 +352,35 @@ opinions = _outcome(
     key="question",
 )
 """What became of a question: only 'agreed' lets an entry pass."""
+
+calls = _table(
+    "calls",
+    "question",
+    _whole("question"),
+    _whole("ts"),
+    *(_text(name) for name in ("model", "prompt", "prompt_hash", "key", "outcome", "reason")),
+    *(_plain(name, JSON) for name in ("messages", "raw", "answer")),
+    *(_whole(name) for name in ("latency_ms", "tokens_in", "tokens_out", "cost_micros")),
+    Column("attempts", Integer, nullable=False),
+    Column("contaminated", Boolean, nullable=False),
+    Column("replayed", Boolean, nullable=False),
+    _of("questions", "question"),
+)
+"""The call of a model behind an answer, failures included. ``key`` is its place in the cassette;
+``raw`` is JSON because a reply may hold what PostgreSQL takes in no text. ``contaminated``: the
+model may have read of what came after. ``replayed``: the cassette answered."""
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("hold", BigInteger, autoincrement=False, nullable=False),
+    _text("scope"),
+    _whole("micros"),
+    PrimaryKeyConstraint("hold", "scope"),
+    Index("ix_spending_scope", "scope"),
+)
+"""Money for models, by run, day and model: what a call may cost until it is settled, then what it
+did cost. Of no run, because a limit of a day spans them."""
 
 equity = _table(
     "equity",

@@ -13,10 +13,10 @@ from advised import START as LLM_START
 from standin_ollama import StandinOllama
 from worlds import NO_LIMITS, one_book, play, walk
 
-from backtest.advice import Advised, Brief
+from backtest.advice import Advised
 from backtest.run import Run
 from core.engine import Advice
-from core.errors import ConfigError, LockstepError, UnknownName
+from core.errors import LockstepError, UnknownName
 from core.model import Result, Verdict
 from forecasting.advisor import Advisor
 from forecasting.budget import Budget
@@ -25,7 +25,6 @@ from forecasting.cassette import Cassette
 from forecasting.clients import open_clients
 from strategies.trend import TREND
 
-BRIEFS = {"gate": Brief(model="local", prompt="ai_gate")}
 HISTORY = walk(600, seed=5)
 
 
@@ -63,12 +62,12 @@ def run_with(
     budget = Budget(RICH, Sums(), "test", lambda: LLM_START)
     caller = Caller(registry, open_clients(registry, {}), budget) if url else None
     advisor = Advisor(prompts=PROMPTS, registry=registry, cassette=Cassette(folder), caller=caller)
-    advised = Advised(advisor, BRIEFS, masked=masked)
+    advised = Advised(advisor, masked=masked)
     setup = one_book(
         TREND,
         params={"fast": 5, "slow": 20},
         limits=NO_LIMITS,
-        book={"advice": advice or Advice(advisor="gate")},
+        book={"advice": advice or Advice(model="local")},
     )
     return play(HISTORY, setup, advisor=advised), advised
 
@@ -96,7 +95,7 @@ def test_a_recorded_replay_is_had_again_without_a_call_and_a_lost_entry_fails(
 
 def test_a_slow_answer_is_late_in_replay_too(tmp_path: Path) -> None:
     with served(StandinOllama(model=agreeing, think_s=0.05)) as standin:
-        run, _ = run_with(tmp_path, standin.url, advice=Advice(advisor="gate", answer_ms_max=10))
+        run, _ = run_with(tmp_path, standin.url, advice=Advice(model="local", answer_ms_max=10))
     assert {Verdict(int(row["rule"])) for row in run.of(Result.OPINION)} == {Verdict.LATE}
     assert len(run.of(Result.FILL)) == 0
 
@@ -114,16 +113,16 @@ def test_the_masked_control_tells_no_ticker_no_date_and_no_price(tmp_path: Path)
     assert control.trades["price"].tolist() == run.trades["price"].tolist()
 
 
-def test_an_advisor_model_or_prompt_nobody_declared_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'gate'"):
-        run_with(tmp_path, advice=Advice(advisor="gates"))
-    for brief, error in (
-        (Brief(model="locul", prompt="ai_gate"), UnknownName),
-        (Brief(model="local", prompt="ai_gat"), UnknownName),
-        (Brief(model="local", prompt="forecast/v9"), UnknownName),
-    ):
-        BRIEFS["odd"] = brief
-        with pytest.raises(error):
-            run_with(tmp_path, advice=Advice(advisor="odd"))
-    del BRIEFS["odd"]
-    assert issubclass(ConfigError, LockstepError)
+@pytest.mark.parametrize(
+    ("advice", "meant"),
+    [
+        (Advice(model="locul"), "local"),
+        (Advice(model="local", prompt="ai_gat"), "ai_gate"),
+        (Advice(model="local", prompt="forecast/v0"), "v1"),
+    ],
+)
+def test_a_model_or_prompt_nobody_declared_is_refused_by_name(
+    tmp_path: Path, advice: Advice, meant: str
+) -> None:
+    with pytest.raises(UnknownName, match=f"did you mean '{meant}'"):
+        run_with(tmp_path, advice=advice)

@@ -56,7 +56,7 @@ def ask(
 ) -> Run:
     """Replay a script whose entries need consent."""
     flat = list(prices or [100.0] * len(targets))
-    given = advice or Advice(advisor="test", answer_ms_max=30 * SECOND)
+    given = advice or Advice(model="test", answer_ms_max=30 * SECOND)
     setup = one_book(strategy, book={"advice": given}, limits=limits)
     return play(
         scripted(targets, flat, flat),
@@ -144,7 +144,7 @@ def test_a_signal_that_is_gone_withdraws_its_question_and_the_answer_changes_not
 
 
 def slow() -> Advice:
-    return Advice(advisor="test", answer_ms_max=600 * SECOND)
+    return Advice(model="test", answer_ms_max=600 * SECOND)
 
 
 def test_an_advisor_may_shrink_a_size_and_never_enlarge_it() -> None:
@@ -210,7 +210,7 @@ def test_a_schedule_asks_and_the_answer_becomes_a_field_strategies_read() -> Non
         [0] * 8,
         lambda q: answer(q, side=1.0 if q["order"] == 1 else -1.0, certainty=0.8, chance=0.3),
         strategy=follow,
-        advice=Advice(advisor="test", consent=False, consult_ms=4 * MINUTE),
+        advice=Advice(model="test", consent=False, consult_ms=4 * MINUTE),
     )
     asked = run.of(Result.QUESTION)["ts"]
     assert ((asked - START) // MINUTE).tolist() == [1, 5]
@@ -234,7 +234,7 @@ def test_a_scheduled_question_without_an_answer_leaves_no_opinion() -> None:
         lambda q: answer(q, side=1.0) if q["order"] == 1 else None,
         strategy=follow,
         advice=Advice(
-            advisor="test", consent=False, consult_ms=3 * MINUTE, answer_ms_max=30 * SECOND
+            model="test", consent=False, consult_ms=3 * MINUTE, answer_ms_max=30 * SECOND
         ),
     )
     assert verdicts(run)[:2] == [Verdict.HEARD, Verdict.LATE]
@@ -242,7 +242,7 @@ def test_a_scheduled_question_without_an_answer_leaves_no_opinion() -> None:
 
 
 def test_a_replay_without_the_advisor_a_book_asks_is_refused() -> None:
-    setup = one_book(SCRIPT, book={"advice": Advice(advisor="test")})
+    setup = one_book(SCRIPT, book={"advice": Advice(model="test")})
     with pytest.raises(ConfigError, match="book asks an advisor"):
         play(scripted([1.0], [100.0], [100.0]), setup)
 
@@ -250,5 +250,5 @@ def test_a_replay_without_the_advisor_a_book_asks_is_refused() -> None:
 def test_advice_that_makes_no_sense_is_refused() -> None:
     for wrong in ({"confidence_min": 1.1}, {"answer_ms_max": 0}, {"consent": False}):
         with pytest.raises(ConfigError, match="advice"):
-            Advice(advisor="a", **wrong)  # type: ignore[arg-type]
-    assert Advice(advisor="a", confidence_min=1.0).consent
+            Advice(model="a", **wrong)  # type: ignore[arg-type]
+    assert Advice(model="a", confidence_min=1.0).consent

@@ -1,4 +1,5 @@
-"""Questions and opinions, spelt out: it imports nothing of ours, for it may never change."""
+"""Questions, opinions, calls of models and their cost, spelt out: it imports nothing of ours, for
+it may never change."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,6 +27,34 @@ def upgrade() -> None:
             "fk_opinions_questions",
         ),
     )
+    texts = ("model", "prompt", "prompt_hash", "key", "outcome", "reason")
+    sums = ("latency_ms", "tokens_in", "tokens_out", "cost_micros")
+    op.create_table(
+        "calls",
+        sa.Column("run_id", sa.Text, nullable=False),
+        *(_whole(name) for name in ("question", "ts")),
+        *(sa.Column(name, sa.Text, nullable=False) for name in texts),
+        *(sa.Column(name, sa.JSON, nullable=False) for name in ("messages", "raw", "answer")),
+        *(_whole(name) for name in sums),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("contaminated", sa.Boolean, nullable=False),
+        sa.Column("replayed", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "question", name="pk_calls"),
+        sa.ForeignKeyConstraint(
+            ["run_id", "question"],
+            ["questions.run_id", "questions.question"],
+            "fk_calls_questions",
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "spending",
+        _whole("hold"),
+        sa.Column("scope", sa.Text, nullable=False),
+        _whole("micros"),
+        sa.PrimaryKeyConstraint("hold", "scope", name="pk_spending"),
+    )
+    op.create_index("ix_spending_scope", "spending", ["scope"])
 
 
 def _table(name: str, *items: sa.schema.SchemaItem) -> None:
@@ -53,5 +82,7 @@ def _real(name: str) -> sa.Column[float]:
 
 
 def downgrade() -> None:
+    op.drop_table("spending")
+    op.drop_table("calls")
     op.drop_table("opinions")
     op.drop_table("questions")
