@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from core.advance import advance
 from core.compiled import address_of, compile_error, plain_address
 from core.errors import LockstepError, MissingInput, StrategyError
 from core.instrument import Instrument
@@ -33,7 +34,7 @@ from core.model import (
     Result,
 )
 from core.state import ARRAYS, STATE, Ports
-from core.step import ALWAYS, FAILED_UNKNOWN_ORDER, advance
+from core.step import ALWAYS, FAILED_UNKNOWN_ORDER
 from core.strategy import VISIBLE, Source, Strategy, Use
 
 OUTCOMES_PER_CALL = 65_536
@@ -85,7 +86,7 @@ def _array(length: int, dtype: Any) -> Records:
     return np.zeros(max(length, 1), dtype)
 
 
-class _Layout:
+class Layout:
     """Gathers the flat arrays while nodes and books are added."""
 
     def __init__(self) -> None:
@@ -110,12 +111,16 @@ class _Layout:
     def row(self, market_at: int, source: Source) -> int:
         """Row of ``values`` where a source answers, its nodes added before it when they are new."""
         if isinstance(source, str):
-            return market_at + MARKET_FIELDS.index(source)
+            return self.field(market_at, source)
         key = (market_at, source)
         if key not in self.rows:
             read = market_at if source.source is None else self.row(market_at, source.source)
             self.rows[key] = self._add_node(source, read)
         return self.rows[key]
+
+    def field(self, market_at: int, name: str) -> int:
+        """Row of ``values`` where a market field stands."""
+        return market_at + MARKET_FIELDS.index(name)
 
     def _add_node(self, use: Use, read: int) -> int:
         feature, params = use.feature, {name: float(value) for name, value in use.params}
@@ -169,7 +174,7 @@ class Engine:
     def _build(
         self, terms: Terms, ranked: list[int], order: dict[str, int], equity: float
     ) -> dict[str, Any]:
-        layout = _Layout()
+        layout = Layout()
         instruments = _array(len(self.instruments), INSTRUMENT)
         books = _array(len(self.books), BOOK)
         inputs: list[int] = []
@@ -234,6 +239,7 @@ class Engine:
         state = _array(1, STATE)
         for name in ARRAYS:
             state[name] = self.arrays[name].ctypes.data
+        state["markets"] = state["values"]
         state["books_n"] = len(self.books)
         state["orders_n"] = len(self.arrays["orders"])
         state["limits_size"] = self.arrays["limits"].itemsize
@@ -247,7 +253,7 @@ class Engine:
         self,
         b: int,
         row: Any,
-        layout: _Layout,
+        layout: Layout,
         market_at: int,
         inputs: list[int],
         features: int,

@@ -20,6 +20,7 @@ from daemon.commands import (
     run,
     runs,
     settings,
+    sweep,
 )
 
 USAGE = 2
@@ -99,6 +100,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)
