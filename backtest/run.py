@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backtest.assemble import Setup
 from core.errors import DataError, UnknownName
-from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records, Result, joined
+from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records, Result
+from core.outcomes import fold_outcomes
 from core.strategy import Strategy
 from markets.history import Quality
 from risk.gate import Rule
+
+Words = NDArray[np.int64]
 
 ARRAYS = "run.npz"
 MANIFEST = "manifest.json"
@@ -121,16 +125,20 @@ def beyond(run: Run, ts: int) -> Run | None:
 
 
 def decisions_hash(digests: Sequence[int], outcomes: Records) -> str:
-    """Hex digest over the decisions of every book and over every outcome.
+    """Hex digest over the decisions of every book and over every outcome."""
+    rows = np.ascontiguousarray(outcomes)
+    assert rows.dtype == OUTCOME, "records of another layout"
+    lanes = np.zeros(2, np.int64)
+    fold_outcomes(rows.ctypes.data, len(rows), lanes.ctypes.data)
+    return combined_hash(digests, lanes, len(rows))
 
-    The number of the event is left out: a live run also counts events that change nothing, such as
-    a line that went down and up between two bars, and it must still equal its replay.
-    """
-    rows = joined([outcomes], OUTCOME)
-    rows["seq"] = 0
+
+def combined_hash(digests: Sequence[int], lanes: Words, outcomes: int) -> str:
+    """``decisions_hash`` from the digests of books and of outcomes (two words), how many."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(np.array(digests, np.uint64).tobytes())
-    digest.update(rows.view("u1").data)
+    digest.update(lanes.tobytes())
+    digest.update(outcomes.to_bytes(8, "little"))
     return digest.hexdigest()
 
 

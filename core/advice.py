@@ -12,7 +12,7 @@ from typing import Any
 from core.compiled import compiled, floats
 from core.model import OPINION, PROBABILITY, Result, Verdict
 from core.outcomes import emit
-from core.state import account_of, book_of, instrument_of, position_of
+from core.state import account_of, book_of, instrument_of, market_of, position_of
 
 
 @compiled
@@ -97,9 +97,9 @@ def _hear(state: Any, b: int, verdict: int, side: float, certainty: float, chanc
     position, instrument = position_of(state, b), instrument_of(state, book_of(state, b).instrument)
     question = position.consulted
     position.consulted = 0
-    values = floats(state.values)
-    values[instrument.values_at + OPINION] = side * certainty
-    values[instrument.values_at + PROBABILITY] = chance
+    market = floats(market_of(state, instrument))
+    market[OPINION] = side * certainty
+    market[PROBABILITY] = chance
     _judge(state, b, question, verdict, side, certainty)
 
 

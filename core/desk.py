@@ -29,6 +29,7 @@ from core.state import (
     instrument_of,
     intent_of,
     legs_of,
+    market_of,
     order_of,
     position_of,
 )
@@ -105,7 +106,7 @@ def _lay_money(state: Any, b: int) -> None:
     """What sizing and the gate ask about money and the market."""
     account, desk, position = account_of(state), desk_of(state), position_of(state, b)
     instrument = instrument_of(state, book_of(state, b).instrument)
-    market = floats(state.values + 8 * instrument.values_at)
+    market = floats(market_of(state, instrument))
     equity = equity_micros(account)
     desk.mode = account.mode
     desk.instrument_open = instrument.open
@@ -233,7 +234,7 @@ def _lay_intent(state: Any, b: int, target: float, confidence: float) -> None:
     intent.price = instrument.price
     intent.volatility = values[book.volatility_at] if book.volatility_at >= 0 else math.nan
     intent.atr = values[book.atr_at] if book.atr_at >= 0 else math.nan
-    intent.probability = values[instrument.values_at + PROBABILITY]
+    intent.probability = floats(market_of(state, instrument))[PROBABILITY]
 
 
 @compiled

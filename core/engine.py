@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from core.advance import advance
 from core.compiled import address_of, compile_error, plain_address
 from core.errors import ConfigError, LockstepError, MissingInput, StrategyError
 from core.instrument import Instrument
@@ -35,7 +36,7 @@ from core.model import (
     Result,
 )
 from core.state import ARRAYS, STATE, Ports
-from core.step import ALWAYS, FAILED_UNKNOWN_ORDER, advance
+from core.step import ALWAYS, FAILED_UNKNOWN_ORDER
 from core.strategy import VISIBLE, Source, Strategy, Use
 
 OUTCOMES_PER_CALL = 65_536
@@ -116,7 +117,7 @@ def _array(length: int, dtype: Any) -> Records:
     return np.zeros(max(length, 1), dtype)
 
 
-class _Layout:
+class Layout:
     """Gathers the flat arrays while nodes and books are added."""
 
     def __init__(self) -> None:
@@ -141,12 +142,16 @@ class _Layout:
     def row(self, market_at: int, source: Source) -> int:
         """Row of ``values`` where a source answers, its nodes added before it when they are new."""
         if isinstance(source, str):
-            return market_at + MARKET_FIELDS.index(source)
+            return self.field(market_at, source)
         key = (market_at, source)
         if key not in self.rows:
             read = market_at if source.source is None else self.row(market_at, source.source)
             self.rows[key] = self._add_node(source, read)
         return self.rows[key]
+
+    def field(self, market_at: int, name: str) -> int:
+        """Row of ``values`` where a market field stands."""
+        return market_at + MARKET_FIELDS.index(name)
 
     def _add_node(self, use: Use, read: int) -> int:
         feature, params = use.feature, {name: float(value) for name, value in use.params}
@@ -185,7 +190,7 @@ class Engine:
         self.strategies = tuple(dict.fromkeys(book.strategy.name for book in self.books))
         self.tell_all = tell_all
         self._external = any(instrument.external for instrument in instruments)
-        self._advised = any(book.advice is not None for book in self.books)
+        self.advised = any(book.advice is not None for book in self.books)
         self.plain: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._callbacks: list[Any] = []
@@ -201,7 +206,7 @@ class Engine:
     def _build(
         self, terms: Terms, ranked: list[int], order: dict[str, int], equity: float
     ) -> dict[str, Any]:
-        layout = _Layout()
+        layout = Layout()
         instruments = _array(len(self.instruments), INSTRUMENT)
         books = _array(len(self.books), BOOK)
         inputs: list[int] = []
@@ -266,6 +271,7 @@ class Engine:
         state = _array(1, STATE)
         for name in ARRAYS:
             state[name] = self.arrays[name].ctypes.data
+        state["markets"] = state["values"]
         state["books_n"] = len(self.books)
         state["orders_n"] = len(self.arrays["orders"])
         state["limits_size"] = self.arrays["limits"].itemsize
@@ -279,7 +285,7 @@ class Engine:
         self,
         b: int,
         row: Any,
-        layout: _Layout,
+        layout: Layout,
         market_at: int,
         inputs: list[int],
         features: int,
@@ -397,7 +403,7 @@ class Engine:
 
     def questions(self, outcomes: Records) -> Records:
         """The questions among these that an advisor must be given."""
-        if not self._advised:
+        if not self.advised:
             return outcomes[:0]
         return outcomes[outcomes["kind"] == Result.QUESTION]
 

@@ -15,6 +15,7 @@ from core.state import (
     book_of,
     execution_of,
     instrument_of,
+    market_of,
     order_of,
     position_of,
 )
@@ -184,7 +185,7 @@ def match_orders(state: Any, i: int, opened_ts: int) -> None:
         got = call_value(
             state.match,
             state.orders + k * ORDER_SIZE,
-            state.values + 8 * instrument.values_at,
+            market_of(state, instrument),
             state.instruments + i * INSTRUMENT_SIZE,
             state.execution,
         )
@@ -204,7 +205,7 @@ def protect(state: Any, b: int) -> None:
     hit = call_value(
         state.protect,
         state.positions + b * POSITION_SIZE,
-        state.values + 8 * instrument_of(state, i).values_at,
+        market_of(state, instrument_of(state, i)),
         state.instruments + i * INSTRUMENT_SIZE,
         state.execution,
     )

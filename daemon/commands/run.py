@@ -151,7 +151,7 @@ async def serve(
             reload=Reload(settings, read or (lambda: settings), apply, lookout.systemd),
             snapshot_events=settings.live.snapshot_events,
             advisor=advisor,
-            **({} if advisor is None else {"wrap": advisor.wrap}),
+            wrap=(lambda journal: journal) if advisor is None else advisor.wrap,
         )
     finally:
         lookout.close()

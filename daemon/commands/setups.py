@@ -173,9 +173,15 @@ def _book(
         ttl_bars=stanza.ttl_bars,
         advice=_advice(resolved, label),
     )
+    return BookSetup(book=book, sizing=sizing_of(resolved, label, strategy, params), limits=limits)
+
+
+def sizing_of(
+    resolved: Resolved, label: str, strategy: Strategy, params: Mapping[str, float]
+) -> Sizing:
+    """The sizing of a stanza's books under these parameters."""
     paths = [("sizing",), ("strategies", label, "sizing")]
-    sizing = _sizing(resolved, paths, _sizing_base(strategy, params))
-    return BookSetup(book=book, sizing=sizing, limits=limits)
+    return _sizing(resolved, paths, _sizing_base(strategy, params))
 
 
 def _advice(resolved: Resolved, label: str) -> Advice | None:
