@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias
 
-from backtest.assemble import BookSetup, Setup
+from backtest.assemble import BookSetup, Setup, assemble
 from backtest.replay import Source, replay_block
 from backtest.run import Run, program_hash
-from core.engine import Advice, Book
+from core.engine import Advice, Book, Engine
 from core.errors import ConfigError, UnknownName
 from core.instrument import Instrument
 from core.model import MARKET_FIELDS, FeeModel, InstrumentKind, OrderStyle, Records
@@ -36,14 +36,19 @@ def setup_of(config: Mapping[str, Any], find: Find) -> Setup:
 def replay_recorded(config: Mapping[str, Any], events: Records, find: Find) -> Run:
     """Fold recorded events under a config; the data's digest is that of the events themselves."""
     setup = setup_of(config, find)
-    everything = frozenset(MARKET_FIELDS)
     return replay_block(
         setup,
         events,
-        {instrument.name: everything for instrument in setup.instruments},
+        _everything(setup),
         Source(digests={"journal": hashlib.sha256(events.tobytes()).hexdigest()}),
         tell_all=bool(config["tell_all"]),
     )
+
+
+def engine_of(config: Mapping[str, Any], find: Find) -> Engine:
+    """The engine of a recorded config, at its beginning."""
+    setup = setup_of(config, find)
+    return assemble(setup, _everything(setup), tell_all=bool(config["tell_all"]))
 
 
 def changed(config: Mapping[str, Any], key: str, value: float) -> Config:
@@ -67,6 +72,11 @@ def changed(config: Mapping[str, Any], key: str, value: float) -> Config:
     for place in places:
         place[name] = type(place[name])(value)
     return found
+
+
+def _everything(setup: Setup) -> dict[str, frozenset[str]]:
+    """What the events carry is not asked again: they were recorded by a run that could start."""
+    return {instrument.name: frozenset(MARKET_FIELDS) for instrument in setup.instruments}
 
 
 def _instrument(terms: Mapping[str, Any]) -> Instrument:

@@ -25,13 +25,21 @@ class Journal(Protocol):
 
 
 class Venue(Protocol):
-    """Takes approved orders (rows of ORDER); fills and endings come back as FILL events."""
+    """Takes approved orders (rows of ORDER); fills and endings come back as FILL events, each once.
+
+    An order is known by the run and its number, so that whatever is sent twice counts once.
+    """
 
     async def submit(self, approved: Any) -> None:
         """Take a new order; it must not wait for the order's fate."""
 
     async def recover(self, working: Records) -> None:
-        """Before the loop goes on after a restart: settle the orders that were under way."""
+        """Settle the orders that a stop left open, before the loop goes on.
+
+        ``working`` holds the quantity whose fills the run has not seen. What filled since comes as
+        events; what never arrived is sent, or ended by a final fill of nothing. An error is for a
+        venue that cannot tell: then nothing is traded.
+        """
 
     async def halt(self) -> None:
         """The latch fell: cancel what still works, but for what only shrinks a position."""

@@ -5,7 +5,6 @@ become what its record is judged by. A file that does not fit is not used: the f
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 from core.compiled import source_digest
@@ -33,7 +32,7 @@ def keep_checkpoint(file: Path, engine: Engine, row: RunRow) -> None:
     """Keep the engine's state in ``file``, whole or not at all."""
     written = file.with_name(f"{file.name}.part")
     written.write_bytes(_cause(row) + take(engine.arrays))
-    os.replace(written, file)
+    written.replace(file)
 
 
 def _cause(row: RunRow) -> bytes:

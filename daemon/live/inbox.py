@@ -107,12 +107,20 @@ def command_event(word: Command, now_ms: int, book: int = 0, instrument: int = 0
 
 
 def fill_event(
-    order: int, instrument: int, *, quantity: float, price: float, fee: float, final: bool, ts: int
+    order: int,
+    instrument: int,
+    *,
+    quantity: float,
+    price: float,
+    fee: float,
+    final: bool,
+    ts: int,
+    code: int = 0,
 ) -> Records:
     """An outside venue filled (a part of) an order at ``ts``; ``final``: nothing more will come of
-    it, whatever is left. ``fee`` in quote."""
+    it, whatever is left, and ``code`` is why. ``fee`` in quote."""
     event = _event(Kind.FILL, instrument, ts)
-    event["order"], event["final"] = float(order), float(final)
+    event["order"], event["final"], event["code"] = float(order), float(final), float(code)
     event["fill_quantity"], event["fill_price"], event["fill_fee"] = quantity, price, fee
     return event
 

@@ -84,8 +84,13 @@ class Lookout:
             self._api = open_api(self.desk, settings, environ, hide=secrets.add)
         self._auditor: Auditor | None = None
         if audit_flags is not None and settings.live.audit_hours:
-            told = {"audited": self.metrics.audited, "tell": self._alerts.tell}
-            self._auditor = Auditor(service, audit_flags, settings.live.audit_hours, **told)
+            self._auditor = Auditor(
+                service,
+                audit_flags,
+                settings.live.audit_hours,
+                audited=self.metrics.audited,
+                tell=self._alerts.tell,
+            )
         self._alerts.tell([started(run_id, ts=now_ms())])
 
     def reload(self, settings: Settings) -> None:

@@ -51,7 +51,7 @@ class Trouble(StrEnum):
 
 @dataclass
 class Link:
-    """What is known of one line. ``now_s`` is a clock that never steps back."""
+    """What is known of one line. ``now_s`` is a clock that never steps back, in any thread."""
 
     now_s: Callable[[], float]
     connected: bool = False

@@ -8,12 +8,14 @@ asked of ``/info`` before a newer bar is handed out.
 
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 import numpy as np
 from anyio.abc import TaskGroup
+from numpy.typing import NDArray
 
 from core.errors import ConfigError, DataError
 from core.model import Kind, Records
@@ -54,7 +56,8 @@ class FeedSettings:
     ``since_ms``: for a coin, the close of the last bar that is already known; ``settled_ms``: the
     stamp of the last settlement that is. Without them the feed begins ``warmup_bars`` before now;
     with them, ``warmup_bars`` before the bar that follows. Every ``look_s`` it looks whether
-    something must be asked, and it asks about one coin at most every ``ask_s``.
+    something must be asked, and it asks about one coin at most every ``ask_s``. A coin that gets no
+    further while others do is waited for at most ``wait_s``; what it tells then comes late.
     """
 
     coins: tuple[str, ...]
@@ -69,6 +72,7 @@ class FeedSettings:
     funding_absent_ms: int = 120_000
     look_s: float = 0.25
     ask_s: float = 1.0
+    wait_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not self.coins or len(set(self.coins)) != len(self.coins):
@@ -86,8 +90,9 @@ class Followed:
     def __init__(self, coin: str, start_ms: int, settings: FeedSettings, link: Link) -> None:
         settled_ms = settings.settled_ms.get(coin, start_ms - 1)
         # the latest time this coin's own messages showed: other coins' may overtake them
-        self.coin, self.told_ms = coin, 0
+        self.coin, self.told_ms, self.heard = coin, 0, 0
         self.asked_s, self.asking = -math.inf, False
+        self.moved_s, self.moved_ms, self.left = 0.0, -1, False
         self.bars = BarCloser(settings.interval_ms, start_ms, settings.rules, link.count)
         self.quotes = Quotes(settings.interval_ms, link.count)
         self.funding = FundingCalendar(
@@ -100,6 +105,13 @@ class Followed:
     def known_ms(self, venue_ms: int) -> int:
         """Everything of this coin up to here is known."""
         return min(self.bars.open_ms, self.funding.known_ms(venue_ms))
+
+    def look(self, known_ms: int, best_ms: int, wait_s: float) -> None:
+        """Leave this coin behind when it got no further for that long, and others did."""
+        now_s = anyio.current_time()
+        if known_ms != self.moved_ms or known_ms == best_ms:
+            self.moved_s, self.moved_ms = now_s, known_ms
+        self.left = now_s - self.moved_s > wait_s
 
 
 class HyperliquidFeed:
@@ -116,7 +128,7 @@ class HyperliquidFeed:
         self.settings = settings
         self._interval = format_interval(settings.interval_ms)
         self.clock = VenueClock(now_ms)
-        self.link = Link(anyio.current_time)
+        self.link = Link(time.monotonic)
         self._random = random
         self._followed: dict[str, Followed] = {}
         self._taken_ms = 0
@@ -131,6 +143,14 @@ class HyperliquidFeed:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._listen)
                 await self._ask(info, tasks)
+
+    def marks(self) -> NDArray[np.int64]:
+        """For each coin what rises while it is alive: messages heard, and up to when all of it is
+        known (ms)."""
+        marks, venue_ms = np.zeros((len(self.settings.coins), 2), np.int64), self.clock.now_ms()
+        for at, followed in enumerate(self._followed.values()):
+            marks[at] = followed.heard, followed.known_ms(venue_ms)
+        return marks
 
     def finish(self) -> None:
         """End the iteration once what is known has been read."""
@@ -187,6 +207,7 @@ class HyperliquidFeed:
         touched = [self._fold(message) for message in reading.messages]
         useful = {followed.coin: followed for followed in touched if followed is not None}
         for followed in useful.values():
+            followed.heard += 1
             self._tell(followed)
         return bool(useful)
 
@@ -250,7 +271,15 @@ class HyperliquidFeed:
 
     def _known_ms(self) -> int:
         venue_ms, followed = self.clock.now_ms(), self._followed.values()
-        return min((each.known_ms(venue_ms) for each in followed), default=0)
+        return min((each.known_ms(venue_ms) for each in followed if not each.left), default=0)
+
+    def _leave_behind(self) -> None:
+        """Who holds all others up must not do so for ever: they have positions to guard."""
+        venue_ms, followed = self.clock.now_ms(), self._followed.values()
+        known = [each.known_ms(venue_ms) for each in followed]
+        best_ms = max(known, default=0)
+        for each, known_ms in zip(followed, known, strict=True):
+            each.look(known_ms, best_ms, self.settings.wait_s)
 
     async def _ask(self, info: Info, tasks: TaskGroup) -> None:
         """Ask the venue about whatever the stream did not settle, for ever."""
@@ -259,6 +288,7 @@ class HyperliquidFeed:
             for followed in self._due():
                 followed.asking = True
                 tasks.start_soon(self._ask_about, info, followed)
+            self._leave_behind()
             self._note_progress()
             with anyio.move_on_after(self.settings.look_s):
                 await self._look.wait()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import numpy as np
+from sqlalchemy import Engine as Database
 from sqlalchemy import event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from shelf import shelf_setup, shelf_world  # noqa: E402
 
+from backtest.assemble import Setup  # noqa: E402
 from core.model import Records  # noqa: E402
 from core.ports import Journal  # noqa: E402
 from daemon.journal import open_journal, sqlite_url  # noqa: E402
@@ -32,9 +34,14 @@ STRATEGY = "e3"
 RUN = "paper-test"
 
 
-def tape() -> Records:
-    """Every event of the world, as a replay would see it."""
-    return merge(list(shelf_world(STRATEGY, BARS).values()))
+def setup() -> Setup:
+    """The shelf's."""
+    return shelf_setup(STRATEGY)
+
+
+def tape(strategy: str = STRATEGY, bars: int = BARS) -> Records:
+    """Every event of the strategy's world, as a replay would see it."""
+    return merge(list(shelf_world(strategy, bars).values()))
 
 
 class TapeFeed:
@@ -55,10 +62,10 @@ class TapeFeed:
 
 
 class Deadly:
-    """A journal that kills the process at the boundary named."""
+    """Kills the process at the COUNT-th time that it passes the boundary named."""
 
-    def __init__(self, journal: Journal, boundary: str, count: int) -> None:
-        self._journal, self._boundary, self._left = journal, boundary, count
+    def __init__(self, boundary: str, count: int) -> None:
+        self._boundary, self._left = boundary, count
 
     def pass_by(self, boundary: str) -> None:
         """Die here when it is time."""
@@ -67,29 +74,40 @@ class Deadly:
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    def around(self, journal: Journal) -> Journal:
+        """The journal, whose boundaries are passed by."""
+        return _DeadlyJournal(journal, self)
+
+
+class _DeadlyJournal:
+    def __init__(self, journal: Journal, deadly: Deadly) -> None:
+        self._journal, self._deadly = journal, deadly
+
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
-        """Append, passing by the named boundaries."""
-        self.pass_by("before")
+        self._deadly.pass_by("before")
         await self._journal.append(events, outcomes, track)
-        self.pass_by("after")
+        self._deadly.pass_by("after")
+
+
+def watch_commits(database: Database, deadly: Deadly) -> None:
+    """Pass by ``inside`` at every commit from now on."""
+    event.listen(database, "commit", lambda _connection: deadly.pass_by("inside"))
 
 
 def main() -> None:
     """Play the tape to its end, or die on the way."""
     path, boundary, count = sys.argv[1], *(sys.argv[2:] or ["never", "0"])
     database = open_journal(sqlite_url(Path(path)))
-    setup = shelf_setup(STRATEGY)
     world = shelf_world(STRATEGY, BARS)
     carried = {name: history.fields for name, history in world.items()}
-    row = paper_row(RUN, setup, started_ms=0)
-    service = open_service(setup, carried, database, row, lambda: service.recovered.last_ms)
-    deadly: list[Deadly] = []
+    row = paper_row(RUN, setup(), started_ms=0)
+    service = open_service(setup(), carried, database, row, lambda: service.recovered.last_ms)
+    deadly = Deadly(boundary, int(count))
 
     def wrap(journal: Journal) -> Journal:
-        deadly.append(Deadly(journal, boundary, int(count)))
-        return deadly[0]
+        watch_commits(database, deadly)
+        return deadly.around(journal)
 
-    event.listen(database, "commit", lambda _connection: deadly and deadly[0].pass_by("inside"))
     feed = TapeFeed(service)
     anyio.run(lambda: run_service(service, feed, wrap=wrap, snapshot_events=100))
 

@@ -61,12 +61,12 @@ def test_a_record_that_parts_leaves_the_checkpoint_where_it_was(
     run, journal = recorded
     with sqlite3.connect(journal.removeprefix("sqlite:///")) as database:
         database.execute("UPDATE steps SET records = substr(records, 1, length(records) - 160)")
-    words = ("--journal", journal, "--checkpoint", shop / "state", "--json")
+    words = ("--journal", journal, "--checkpoint", shop / "parted", "--json")
     for _ in range(2):
         answer = call("audit", run, *words)
         assert answer.code == 1
         assert '"mismatches": 1' in answer.out
-    assert not (shop / "state").exists()
+    assert not (shop / "parted").exists()
 
 
 def test_a_what_if_shows_the_first_decision_that_differs(recorded: tuple[str, str]) -> None:

@@ -17,10 +17,12 @@ from backtest.run import decisions_hash
 from core.engine import Book
 from core.instrument import Instrument
 from core.model import Kind, Result
-from daemon.commands.run import CARRIED, watch_link
+from daemon.clock import now_ms
+from daemon.commands.run import CARRIED
 from daemon.journal import open_journal, read_events, read_outcomes, sqlite_url
 from daemon.live.recovery import where
 from daemon.live.service import Service, open_service, paper_row, run_service
+from daemon.live.sight import watch_sight
 from daemon.supervisor import Task
 from markets.history import History, assemble, make_funding
 from markets.hyperliquid.feed import HyperliquidFeed
@@ -81,10 +83,11 @@ def played(path: Path, exchange: StandinExchange) -> Service:
             feed = HyperliquidFeed(settings_for(exchange), exchange.now_ms, chance)
 
             async def watch() -> None:
-                await watch_link(service, feed)
+                # by our own clock: the exchange's minutes last a thousandth of one
+                await watch_sight(service, feed, exchange.interval_ms, now_ms)
 
             tasks.start_soon(exchange.play)
-            edges = [Task("line", feed.run), Task("link", watch)]
+            edges = [Task("line", feed.run), Task("sight", watch)]
             with anyio.fail_after(60):
                 await run_service(service, feed, ended=done, edges=lambda _: edges)
             tasks.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """``lockstep run`` as its user has it: a market over sockets, commands, a stop, a restart."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -61,11 +62,14 @@ class Desk:
         self.profile.write_text(PROFILE.format(**urls, port=port, folder=folder))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, **environ: str) -> None:
         log = (self.folder / "log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                [LOCKSTEP, "run", "--config", str(self.profile)], stdout=log, stderr=log
+                [LOCKSTEP, "run", "--config", str(self.profile)],
+                stdout=log,
+                stderr=log,
+                env=os.environ | environ,
             )
         self.wait_for(lambda: httpx.get(f"{self.url}/ready").status_code == 200)
 
@@ -160,3 +164,46 @@ def test_a_day_in_the_life_of_a_daemon(exchange: StandinExchange, tmp_path: Path
     token = (tmp_path / "runs" / "control.token").read_text().strip()
     assert token not in desk.log()
     assert (tmp_path / "runs" / "control.token").stat().st_mode & 0o077 == 0
+
+
+def test_a_reload_takes_up_what_may_change_and_refuses_the_rest(
+    exchange: StandinExchange, tmp_path: Path
+) -> None:
+    desk, asked = Desk(tmp_path, exchange), tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(asked))
+        systemd.settimeout(30)
+        desk.start(NOTIFY_SOCKET=str(asked))
+        assert systemd.recv(4096).startswith(b"READY=1")
+        token = tmp_path / "runs" / "control.token"
+        old = token.read_text().strip()
+        token.write_text("another-token-of-40-signs")
+        was = desk.profile.read_text()
+        desk.profile.write_text(
+            was.replace("fast = 3", "fast = 4").replace(
+                "port = ", "requests_per_minute = 999\nport = "
+            )
+            + "[log]\nlevel = 'debug'\n[notify]\ntopics = ['mode']\n"
+        )
+        assert desk.process is not None
+        desk.process.send_signal(signal.SIGHUP)
+        begun, over = systemd.recv(4096).decode(), systemd.recv(4096).decode()
+        assert begun.startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert over == "READY=1\nSTATUS=reloaded; refused: strategies.trend.params.fast"
+        headers = {"Authorization": f"Bearer {old}"}
+        assert httpx.get(f"{desk.url}/status", headers=headers).status_code == 401
+        assert desk.say("status")["mode"] == "active"
+        desk.profile.write_text("[account")
+        desk.process.send_signal(signal.SIGHUP)
+        assert systemd.recv(4096).startswith(b"RELOADING=1")
+        assert systemd.recv(4096) == b"READY=1\nSTATUS=reload failed, see the log"
+        assert desk.say("status")["mode"] == "active"
+        assert desk.stop() == 0
+    lines = [json.loads(line) for line in desk.log().splitlines() if line.startswith("{")]
+    by_event = {line["event"]: line for line in lines}
+    wanted = {"api.requests_per_minute", "log.level", "notify.topics"}
+    assert set(by_event["reloaded"]["changed"]) == wanted
+    assert by_event["reload refused"]["keys"] == ["strategies.trend.params.fast"]
+    assert "begins a new run" in by_event["reload refused"]["why"]
+    assert "Expected ']'" in by_event["reload failed, the settings stay"]["why"]
+    assert old not in desk.log()
