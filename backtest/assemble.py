@@ -83,7 +83,7 @@ def ports() -> Ports:
     )
 
 
-def _sizing_inputs(setup: BookSetup) -> tuple[Use | None, Use | None]:
+def sizing_inputs(setup: BookSetup) -> tuple[Use | None, Use | None]:
     """The volatility and the ATR that a book's sizing rule reads, if any."""
     rule = setup.sizing.rule
     volatility = realized_vol(window=VOLATILITY_WINDOW) if rule == SizingRule.VOLATILITY else None
@@ -98,7 +98,7 @@ def assemble(
     ``tell_all`` writes a row for every decision, not only for those that differ from the last.
     Raises MissingInput when a strategy needs a field that is not carried.
     """
-    inputs = [_sizing_inputs(book) for book in setup.books]
+    inputs = [sizing_inputs(book) for book in setup.books]
     terms = Terms(
         ports=ports(),
         limits=limits_records([*(book.limits for book in setup.books), setup.limits]),

@@ -10,9 +10,9 @@ from copy import deepcopy
 from typing import Any, TypeAlias
 
 from backtest.assemble import BookSetup, Setup, assemble
-from backtest.replay import replay_block
+from backtest.replay import Source, replay_block
 from backtest.run import Run, program_hash
-from core.engine import Book, Engine
+from core.engine import Advice, Book, Engine
 from core.errors import ConfigError, UnknownName
 from core.instrument import Instrument
 from core.model import MARKET_FIELDS, FeeModel, InstrumentKind, OrderStyle, Records
@@ -40,8 +40,7 @@ def replay_recorded(config: Mapping[str, Any], events: Records, find: Find) -> R
         setup,
         events,
         _everything(setup),
-        data={"journal": hashlib.sha256(events.tobytes()).hexdigest()},
-        quality={},
+        Source(digests={"journal": hashlib.sha256(events.tobytes()).hexdigest()}),
         tell_all=bool(config["tell_all"]),
     )
 
@@ -97,6 +96,7 @@ def _book(terms: Mapping[str, Any], find: Find) -> BookSetup:
         style=OrderStyle[terms["style"]],
         offset=terms["offset"],
         ttl_bars=terms["ttl_bars"],
+        advice=Advice(**terms["advice"]) if terms["advice"] else None,
     )
     sizing = {**terms["sizing"], "rule": SizingRule(terms["sizing"]["rule"])}
     return BookSetup(book=book, sizing=Sizing(**sizing), limits=Limits(**terms["limits"]))

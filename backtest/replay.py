@@ -1,56 +1,101 @@
 """Replay: the loop over historical events, kept in memory at full speed."""
 
+import heapq
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import anyio
+import numpy as np
 
 from backtest.assemble import Setup, assemble
 from backtest.run import BookInfo, Manifest, Run, config_hash, describe
 from core.compiled import source_digest
 from core.engine import Engine
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.loop import run as run_loop
-from core.model import OUTCOME, TRACK, Records, Result, joined
-from core.ports import Journal
+from core.model import EVENT, OUTCOME, TRACK, Kind, Records, Result, joined
+from core.ports import Advisor, Journal
 from markets.history import History, Quality, merge
 
 # So long that what a block leaves behind fills huge pages: smaller arrays cost a page fault every
 # 4 kB, which took a quarter of the loop's time.
 EVENTS_PER_BLOCK = 1_048_576
+# What follows a question is played again, so a block that may raise many is short.
+EVENTS_PER_BLOCK_ADVISED = 4_096
 Progress = Callable[[int], None]
 
 
 class Tape:
-    """Feed of a known block of events, cut where told (nowhere by default)."""
+    """Feed of a known block of events, cut where told (nowhere by default).
+
+    What is added while it plays comes in its time: after the events known by then. What would be
+    known only after the last event never comes.
+    """
 
     def __init__(self, block: Records, cuts: Iterable[int] | None = None) -> None:
         self._block = block
         self._cuts = cuts
+        self._at = 0
+        self._due: list[tuple[int, int, Records]] = []
+        self._added = 0
 
     async def __aiter__(self) -> AsyncIterator[Records]:
-        start = 0
-        for cut in self._cuts or ():
-            yield self._block[start:cut]
-            start = cut
-        if start < len(self._block):
-            yield self._block[start:]
+        for end in (*(self._cuts or ()), len(self._block)):
+            while self._at < end:
+                yield self._next(end)
+
+    def rewind(self, events: int) -> None:
+        """Play the last events again; an added one stands alone in its block and never returns."""
+        self._at -= events
+
+    def add(self, event: Records) -> None:
+        """Let one event come when it is known."""
+        heapq.heappush(self._due, (int(event["ts_known"][0]), self._added, event))
+        self._added += 1
+
+    def bars(self, instrument: int, most: int) -> Records:
+        """The newest bars played of an instrument, at most so many, the oldest first."""
+        for reach in (EVENTS_PER_BLOCK_ADVISED, self._at):
+            past = self._block[max(self._at - reach, 0) : self._at]
+            found = past[(past["kind"] == Kind.BAR) & (past["instrument"] == instrument)]
+            if len(found) >= most:
+                break
+        return found[-most:]
+
+    def _next(self, end: int) -> Records:
+        start = self._at
+        if self._due:
+            end = start + int(np.searchsorted(self._known[start:end], self._due[0][0], "right"))
+        if end == start:
+            return heapq.heappop(self._due)[2]
+        self._at = end
+        return self._block[start:end]
+
+    @cached_property
+    def _known(self) -> Records:
+        return np.ascontiguousarray(self._block["ts_known"])
 
 
 class MemoryJournal:
-    """Keeps outcomes and track in memory, for replays in bulk."""
+    """Keeps outcomes and track in memory, for replays in bulk; the events too where told."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, *, events: bool = False) -> None:
+        self.events: list[Records] = []
         self.outcomes: list[Records] = []
         self.track: list[Records] = []
         self._progress = progress
+        self._keeps_events = events
 
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
         """Keep a copy of the outcomes (the engine overwrites them) and the track as it is."""
         self.outcomes.append(joined([outcomes], OUTCOME))
         self.track.append(track)
+        if self._keeps_events:
+            self.events.append(events)
         if self._progress is not None:
             self._progress(len(events))
 
@@ -72,11 +117,33 @@ class NoVenue:
 
     async def submit(self, approved: Any) -> None:
         """Refuse: reaching this is a programming error."""
-        raise AssertionError(f"order {approved['order']} left a replay")
+        raise AssertionError(f"order {approved['id']} left a replay")
 
     async def recover(self, working: Records) -> None:
-        """Nothing is ever out; anything else is a programming error too."""
-        assert not len(working), working["id"]
+        """Nothing was ever under way."""
+        assert not len(working), f"{len(working)} orders left a replay"
+
+    async def halt(self) -> None:
+        """Nothing works outside the step."""
+
+
+class NoAdvisor:
+    """Nobody to ask: the answers are already among the events, or no book has an advisor."""
+
+    async def ask(self, questions: Records) -> None:
+        """Let the question stand; the step itself says when it is too late for an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where events come from: digests and quality by instrument; ``seed`` of generated data."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, Quality] = field(default_factory=dict)
+    seed: int | None = None
+
+
+Advise: TypeAlias = Callable[[Engine, Tape], Advisor]
 
 
 def evenly(length: int, step: int = EVENTS_PER_BLOCK) -> range:
@@ -91,6 +158,9 @@ def replay(
 
     ``seed`` is that of generated data; further arguments are those of ``replay_block``.
     """
+    asking = [entry.book for entry in setup.books if entry.book.advice is not None]
+    if asking and more.get("advisor") is None:
+        raise ConfigError(f"book {asking[0].name} asks an advisor: this replay was given none")
     missing = [i.name for i in setup.instruments if i.name not in histories]
     if missing:
         raise DataError(f"no data for instrument {', '.join(missing)}")
@@ -99,9 +169,11 @@ def replay(
         setup,
         merge(list(chosen.values())),
         {name: history.fields for name, history in chosen.items()},
-        data={name: history.digest for name, history in chosen.items()},
-        quality={name: history.quality for name, history in chosen.items()},
-        seed=seed,
+        Source(
+            digests={name: history.digest for name, history in chosen.items()},
+            quality={name: history.quality for name, history in chosen.items()},
+            seed=seed,
+        ),
         **more,
     )
 
@@ -110,46 +182,56 @@ def replay_block(
     setup: Setup,
     block: Records,
     carried: Mapping[str, frozenset[str]],
+    source: Source,
     *,
-    data: Mapping[str, str],
-    quality: Mapping[str, Quality],
     cuts: Sequence[int] | range | None = None,
     tell_all: bool = False,
-    seed: int | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
+    advisor: Advise | None = None,
 ) -> Run:
     """Run the loop over a block of events, whether from files or from a journal.
 
     ``cuts`` are the places where the events are cut into blocks: any choice gives the same run.
-    ``journal`` is appended to beside the run's own memory. Raises MissingInput, StrategyError.
+    ``journal`` is appended to beside the run's own memory. ``advisor`` makes the one who answers
+    the questions of this engine, on this tape; without it the answers are among the events, or
+    nobody asks. Raises MissingInput, StrategyError.
     """
     engine = assemble(setup, carried, tell_all=tell_all)
-    memory = MemoryJournal(progress)
+    memory = MemoryJournal(progress, events=advisor is not None)
     kept: Journal = memory if journal is None else Journals(memory, journal)
     if cuts is None:
-        cuts = evenly(len(block))
+        cuts = evenly(len(block), EVENTS_PER_BLOCK_ADVISED if advisor else EVENTS_PER_BLOCK)
+    tape = Tape(block, cuts)
+    asked = advisor(engine, tape) if advisor else NoAdvisor()
     engine.warm(block)
     started = time.perf_counter()
-    anyio.run(partial(run_loop, engine, Tape(block, cuts), kept, NoVenue()))
+    anyio.run(_play, engine, tape, kept, asked)
     seconds = time.perf_counter() - started
     config, plain = config_hash(setup, tell_all)
     outcomes = joined(memory.outcomes, OUTCOME)
     return Run(
-        manifest=Manifest(code=source_digest()[:16], config=config, data=data, seed=seed),
+        manifest=Manifest(
+            code=source_digest()[:16], config=config, data=source.digests, seed=source.seed
+        ),
         setup=plain,
         books=_book_infos(engine, outcomes),
         instruments=tuple(instrument.name for instrument in setup.instruments),
-        block=block,
+        block=joined(memory.events, EVENT) if advisor else block,
         track=joined(memory.track, TRACK),
         outcomes=outcomes,
         digests=tuple(engine.digests),
-        quality=quality,
+        quality=source.quality,
         plain=engine.plain,
         seconds=seconds,
         equity_start=setup.equity,
         costs_on=all(instrument.costs_on for instrument in setup.instruments),
     )
+
+
+async def _play(engine: Engine, tape: Tape, journal: Journal, advisor: Advisor) -> None:
+    async with advisor if isinstance(advisor, AbstractAsyncContextManager) else nullcontext():
+        await run_loop(engine, tape, journal, NoVenue(), advisor)
 
 
 def _book_infos(engine: Engine, outcomes: Records) -> tuple[BookInfo, ...]:

@@ -4,19 +4,23 @@ causes. Two runs with equal manifests are equal byte for byte, so the run id is 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backtest.assemble import Setup
 from core.errors import DataError, UnknownName
-from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records, Result, joined
+from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records, Result
+from core.outcomes import fold_outcomes
 from core.strategy import Strategy
 from markets.history import Quality
 from risk.gate import Rule
+
+Words = NDArray[np.int64]
 
 ARRAYS = "run.npz"
 MANIFEST = "manifest.json"
@@ -54,7 +58,8 @@ class Run:
     """A finished replay. ``block`` are its events, ``track`` a row for each, ``outcomes`` in order.
 
     ``decisions_hash`` covers every decision of every bar and every outcome: equal hashes, equal
-    runs. ``seconds`` is the wall time of the loop alone.
+    runs. ``seconds`` is the wall time of the loop alone. Where language models were asked, what
+    lies before ``clean_from_ms`` is contaminated: one of them may have read of it.
     """
 
     manifest: Manifest
@@ -70,6 +75,7 @@ class Run:
     seconds: float
     equity_start: float
     costs_on: bool
+    clean_from_ms: int | None = None
 
     @property
     def run_id(self) -> str:
@@ -102,17 +108,37 @@ class Run:
         return {Rule(rule).name.lower(): int(n) for rule, n in zip(rules, counts, strict=True)}
 
 
-def decisions_hash(digests: Sequence[int], outcomes: Records) -> str:
-    """Hex digest over the decisions of every book and over every outcome.
+def beyond(run: Run, ts: int) -> Run | None:
+    """The part of a run that was known after ``ts``, as a run of its own; None when there is none.
+    A trade counts where it ended."""
+    start = int(np.searchsorted(run.block["ts_known"], ts, "right"))
+    if start == len(run.block):
+        return None
+    first = run.equity_start if start == 0 else float(run.equity[start - 1])
+    return replace(
+        run,
+        block=run.block[start:],
+        track=run.track[start:],
+        outcomes=run.outcomes[run.outcomes["ts"] > ts],
+        equity_start=first,
+    )
 
-    The number of the event is left out: a live run also counts events that change nothing, such as
-    a line that went down and up between two bars, and it must still equal its replay.
-    """
-    rows = joined([outcomes], OUTCOME)
-    rows["seq"] = 0
+
+def decisions_hash(digests: Sequence[int], outcomes: Records) -> str:
+    """Hex digest over the decisions of every book and over every outcome."""
+    rows = np.ascontiguousarray(outcomes)
+    assert rows.dtype == OUTCOME, "records of another layout"
+    lanes = np.zeros(2, np.int64)
+    fold_outcomes(rows.ctypes.data, len(rows), lanes.ctypes.data)
+    return combined_hash(digests, lanes, len(rows))
+
+
+def combined_hash(digests: Sequence[int], lanes: Words, outcomes: int) -> str:
+    """``decisions_hash`` from the digests of books and of outcomes (two words), how many."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(np.array(digests, np.uint64).tobytes())
-    digest.update(rows.view("u1").data)
+    digest.update(lanes.tobytes())
+    digest.update(outcomes.to_bytes(8, "little"))
     return digest.hexdigest()
 
 
@@ -144,6 +170,7 @@ def config_hash(setup: Setup, tell_all: bool) -> tuple[str, dict[str, Any]]:
                 "ttl_bars": book.ttl_bars,
                 "sizing": asdict(entry.sizing),
                 "limits": asdict(entry.limits),
+                "advice": asdict(book.advice) if book.advice else None,
             }
         )
     text = json.dumps(plain, sort_keys=True, default=int)
@@ -179,6 +206,7 @@ def save(run: Run, folder: Path) -> Path:
         "seconds": run.seconds,
         "equity_start": run.equity_start,
         "costs_on": run.costs_on,
+        "clean_from_ms": run.clean_from_ms,
         "decisions_hash": run.decisions_hash,
     }
     (path / MANIFEST).write_text(json.dumps(rest, indent=1, default=int))
@@ -207,6 +235,7 @@ def load(folder: Path, run_id: str) -> Run:
             seconds=rest["seconds"],
             equity_start=rest["equity_start"],
             costs_on=rest["costs_on"],
+            clean_from_ms=rest["clean_from_ms"],
         )
     if run.decisions_hash != rest["decisions_hash"]:
         raise DataError(

@@ -92,12 +92,17 @@ def _money(total: Row) -> dict[str, float]:
 
 def span(run: Run) -> tuple[int, int]:
     """From the open of the first bar (or an earlier event) to the last event, unix ms."""
-    known = run.block["ts_known"]
+    return span_of(run.block)
+
+
+def span_of(block: Records) -> tuple[int, int]:
+    """``span`` of the events alone."""
+    known = block["ts_known"]
     if len(known) == 0:
         return 0, 0
     # the bars that open a run come close together: a look at its first events finds one
-    first = np.flatnonzero(run.block["kind"][:EVENTS_BEFORE_BAR_MAX] == Kind.BAR)[:1]
-    return int(min([known[0], *run.block["ts_event"][first]])), int(known[-1])
+    first = np.flatnonzero(block["kind"][:EVENTS_BEFORE_BAR_MAX] == Kind.BAR)[:1]
+    return int(min([known[0], *block["ts_event"][first]])), int(known[-1])
 
 
 def daily_equity(run: Run) -> Floats:
@@ -116,8 +121,12 @@ def daily_equity(run: Run) -> Floats:
 
 def daily_returns(run: Run) -> Floats:
     """Return of every UTC day, the first one on the starting equity; partial days count whole."""
-    equity = daily_equity(run)
-    before = np.append(run.equity_start, equity[:-1])[: len(equity)]
+    return returns_of(daily_equity(run), run.equity_start)
+
+
+def returns_of(equity: Floats, start: float) -> Floats:
+    """Returns from one day's equity to the next, the first on ``start``; NaN once it is gone."""
+    before = np.append(start, equity[:-1])[: len(equity)]
     with np.errstate(divide="ignore", invalid="ignore"):
         returns: Floats = np.where(before > 0, equity / before - 1, np.nan)
     return returns

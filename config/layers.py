@@ -101,6 +101,10 @@ def _anchored(values: Tree, folder: Path) -> Tree:
             _anchor(stanza, name, folder)
     for table, name in _PATHS:
         _anchor(values.get(table), name, folder)
+    models = values.get("models")
+    keys = models.get("key_files") if isinstance(models, dict) else None
+    for name in keys if isinstance(keys, dict) else ():
+        _anchor(keys, name, folder)
     plugins = values.get("plugins")
     if isinstance(plugins, dict) and isinstance(plugins.get("paths"), list):
         plugins["paths"] = [str(folder / Path(path).expanduser()) for path in plugins["paths"]]
@@ -113,6 +117,8 @@ _PATHS = (
     ("api", "read_token_file"),
     ("notify", "webhook_file"),
     ("notify", "telegram_token_file"),
+    ("models", "file"),
+    ("models", "cassette"),
 )
 
 

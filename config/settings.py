@@ -37,6 +37,42 @@ class Account(Section):
     limits: Table = {}
 
 
+class Advice(Section):
+    """Which model a strategy asks, by which prompt (``name`` or ``name/version``).
+
+    With ``consent`` an entry waits for an answer of its side with ``confidence_min``; ``consult``
+    (such as ``1h``) asks that often of itself. An answer later than ``answer_s_max`` counts for
+    nothing. An ``agent`` writes code that decides, run in a sandbox.
+    """
+
+    model: str
+    prompt: str = "ai_gate"
+    agent: bool = False
+    consent: bool = True
+    consult: str = ""
+    confidence_min: float = Field(0.6, ge=0, le=1)
+    answer_s_max: float = Field(60.0, gt=0)
+
+
+class Models(Section):
+    """Language models: the file that declares them (the one that ships where empty), the cassette
+    that keeps every call, and the most money to spend, nothing unless it is said here.
+
+    ``arms`` are weights by prompt and version. A service's key comes from the systemd credential
+    that the file names, ``LOCKSTEP__MODELS__KEYS__NAME``, or a file of ``key_files`` that only its
+    owner may read.
+    """
+
+    file: Path | None = None
+    cassette: Path = Path("cassette")
+    run_usd: float = Field(0.0, ge=0)
+    day_usd: float = Field(0.0, ge=0)
+    model_day_usd: dict[str, float] = {}
+    arms: dict[str, dict[str, int]] = {}
+    keys: dict[str, Secret] = {}
+    key_files: dict[str, Path] = {}
+
+
 class Stanza(Section):
     """One strategy as it is run: on which instruments, with which parameters, sizing and limits.
 
@@ -55,6 +91,7 @@ class Stanza(Section):
     style: Literal["ioc", "limit"] = "ioc"
     offset: float = Field(0.01, ge=0)
     ttl_bars: int = Field(1, ge=1)
+    advice: Advice | None = None
 
 
 class Source(Section):
@@ -162,6 +199,7 @@ class Settings(BaseSettings):
     data: dict[str, Source] = {}
     plugins: Plugins = Plugins()
     paths: Paths = Paths()
+    models: Models = Models()
     live: Live = Live()
     api: Api = Api()
     notify: Notify = Notify()

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from core.advice import consents
 from core.compiled import call_code, call_value, compiled, floats
 from core.fills import cancel_orders
 from core.ledger import equity_micros, to_lots
@@ -28,6 +29,7 @@ from core.state import (
     instrument_of,
     intent_of,
     legs_of,
+    market_of,
     order_of,
     position_of,
 )
@@ -104,7 +106,7 @@ def _lay_money(state: Any, b: int) -> None:
     """What sizing and the gate ask about money and the market."""
     account, desk, position = account_of(state), desk_of(state), position_of(state, b)
     instrument = instrument_of(state, book_of(state, b).instrument)
-    market = floats(state.values + 8 * instrument.values_at)
+    market = floats(market_of(state, instrument))
     equity = equity_micros(account)
     desk.mode = account.mode
     desk.instrument_open = instrument.open
@@ -226,12 +228,13 @@ def _lay_intent(state: Any, b: int, target: float, confidence: float) -> None:
     book, intent = book_of(state, b), intent_of(state)
     instrument = instrument_of(state, book.instrument)
     values = floats(state.values)
-    intent.target = target
+    agreed = abs(position_of(state, b).agreed)
+    intent.target = target * agreed if agreed > 0.0 else target
     intent.confidence = confidence
     intent.price = instrument.price
     intent.volatility = values[book.volatility_at] if book.volatility_at >= 0 else math.nan
     intent.atr = values[book.atr_at] if book.atr_at >= 0 else math.nan
-    intent.probability = values[instrument.values_at + PROBABILITY]
+    intent.probability = floats(market_of(state, instrument))[PROBABILITY]
 
 
 @compiled
@@ -273,7 +276,9 @@ def pursue(state: Any, b: int, target: float, confidence: float, exit_code: int)
     increased = reduced
     if reduced and (legs.increase != 0.0 or (target != 0.0 and wanted == 0.0)):
         # a size of nothing is shown to the gate too: it refuses it, and the refusal is on record
-        increased = _propose(state, b, legs.increase, legs.increase_limit, False, exit_code)
+        increased = consents(state, b, target, confidence) and _propose(
+            state, b, legs.increase, legs.increase_limit, False, exit_code
+        )
     if reduced and increased:
         position.target = target
         position.wanted = wanted
@@ -289,7 +294,7 @@ def close_book(state: Any, b: int) -> None:
     An order that still works is cancelled first, or it would fill after the close.
     """
     position = position_of(state, b)
-    position.spent = position.target
+    position.spent = position.target if position.asked == 0 else position.asked_target
     cancel_orders(state, b)
     if position.quantity != 0.0 and position.working == 0:
         pursue(state, b, 0.0, 1.0, ExitReason.COMMAND)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from core.advance import advance
 from core.compiled import address_of, compile_error, plain_address
-from core.errors import LockstepError, MissingInput, StrategyError
+from core.errors import ConfigError, LockstepError, MissingInput, StrategyError
 from core.instrument import Instrument
 from core.model import (
     ACCOUNT,
@@ -28,12 +29,14 @@ from core.model import (
     OUTCOME,
     POSITION,
     TRACK,
+    Mode,
+    OrderStatus,
     OrderStyle,
     Records,
     Result,
 )
 from core.state import ARRAYS, STATE, Ports
-from core.step import ALWAYS, FAILED_UNKNOWN_ORDER, advance
+from core.step import ALWAYS, FAILED_UNKNOWN_ORDER
 from core.strategy import VISIBLE, Source, Strategy, Use
 
 OUTCOMES_PER_CALL = 65_536
@@ -42,11 +45,39 @@ UPDATE_SHAPE = "RfFR:f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Which model a book asks, by which prompt, and what an answer must be to count.
+
+    With ``consent`` an entry waits for an answer of its own side with at least ``confidence_min``.
+    ``consult_ms`` above zero asks that often whatever the strategy says; the answer becomes the
+    fields ``opinion`` and ``probability`` of the instrument. An answer later than
+    ``answer_ms_max`` counts for nothing. As an ``agent`` the model writes code that decides.
+    """
+
+    model: str
+    prompt: str = "ai_gate"
+    agent: bool = False
+    consent: bool = True
+    consult_ms: int = 0
+    confidence_min: float = 0.6
+    answer_ms_max: int = 60_000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.confidence_min <= 1.0:
+            raise ConfigError(f"advice: confidence_min lies in [0, 1], got {self.confidence_min}")
+        if self.answer_ms_max <= 0 or self.consult_ms < 0:
+            raise ConfigError("advice: answer_ms_max must be above zero, consult_ms zero or above")
+        if not self.consent and self.consult_ms == 0:
+            raise ConfigError("advice: neither consent nor consult_ms, so nothing would be asked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
     """One strategy on one instrument: its parameters, and how its orders are placed.
 
     ``offset``: how far an IOC may pay, or a limit order asks for, as a fraction of the price
-    (price units for a binary); ``ttl_bars``: how many bars a limit order rests.
+    (price units for a binary); ``ttl_bars``: how many bars a limit order rests; ``advice``: the
+    model it asks, if any.
     """
 
     name: str
@@ -56,6 +87,7 @@ class Book:
     style: OrderStyle = OrderStyle.IOC
     offset: float = 0.01
     ttl_bars: int = 1
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +117,7 @@ def _array(length: int, dtype: Any) -> Records:
     return np.zeros(max(length, 1), dtype)
 
 
-class _Layout:
+class Layout:
     """Gathers the flat arrays while nodes and books are added."""
 
     def __init__(self) -> None:
@@ -110,12 +142,16 @@ class _Layout:
     def row(self, market_at: int, source: Source) -> int:
         """Row of ``values`` where a source answers, its nodes added before it when they are new."""
         if isinstance(source, str):
-            return market_at + MARKET_FIELDS.index(source)
+            return self.field(market_at, source)
         key = (market_at, source)
         if key not in self.rows:
             read = market_at if source.source is None else self.row(market_at, source.source)
             self.rows[key] = self._add_node(source, read)
         return self.rows[key]
+
+    def field(self, market_at: int, name: str) -> int:
+        """Row of ``values`` where a market field stands."""
+        return market_at + MARKET_FIELDS.index(name)
 
     def _add_node(self, use: Use, read: int) -> int:
         feature, params = use.feature, {name: float(value) for name, value in use.params}
@@ -153,13 +189,14 @@ class Engine:
         self.books = tuple(books[k] for k in ranked)
         self.strategies = tuple(dict.fromkeys(book.strategy.name for book in self.books))
         self.tell_all = tell_all
-        outside = {instrument.name for instrument in instruments if instrument.external}
-        self._external = [b for b, book in enumerate(self.books) if book.instrument in outside]
+        self._external = any(instrument.external for instrument in instruments)
+        self.advised = any(book.advice is not None for book in self.books)
         self.plain: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._callbacks: list[Any] = []
+        told = _told_by_advisors(self.books)
         for book in self.books:
-            _check_inputs(book, carried[book.instrument])
+            _check_inputs(book, carried[book.instrument] | told.get(book.instrument, frozenset()))
         self.arrays = self._build(terms, ranked, order, equity)
         self.state = self._point(terms.ports)
         self._state_at = int(self.state.ctypes.data)
@@ -169,7 +206,7 @@ class Engine:
     def _build(
         self, terms: Terms, ranked: list[int], order: dict[str, int], equity: float
     ) -> dict[str, Any]:
-        layout = _Layout()
+        layout = Layout()
         instruments = _array(len(self.instruments), INSTRUMENT)
         books = _array(len(self.books), BOOK)
         inputs: list[int] = []
@@ -234,6 +271,7 @@ class Engine:
         state = _array(1, STATE)
         for name in ARRAYS:
             state[name] = self.arrays[name].ctypes.data
+        state["markets"] = state["values"]
         state["books_n"] = len(self.books)
         state["orders_n"] = len(self.arrays["orders"])
         state["limits_size"] = self.arrays["limits"].itemsize
@@ -247,7 +285,7 @@ class Engine:
         self,
         b: int,
         row: Any,
-        layout: _Layout,
+        layout: Layout,
         market_at: int,
         inputs: list[int],
         features: int,
@@ -265,6 +303,9 @@ class Engine:
         row["style"], row["offset"], row["ttl_bars"] = book.style, book.offset, book.ttl_bars
         for name in ("take_profit", "stop_loss", "trailing_stop"):
             row[name] = values.get(name, 0.0)
+        if book.advice is not None:
+            for name in ("consent", "consult_ms", "answer_ms_max", "confidence_min"):
+                row[name] = getattr(book.advice, name)
         return features + strategy.features_layout.itemsize // 8
 
     def _wire_strategy(self, b: int, book: Book) -> None:
@@ -340,11 +381,38 @@ class Engine:
         self.advance(block[:0], 0, self.track(0))
 
     def outside(self, outcomes: Records) -> Records:
-        """The approved orders among these that an outside venue must be given."""
+        """The orders approved in these that an outside venue must be given, in their order."""
         if not self._external:
+            return self.arrays["orders"][:0]
+        approved = outcomes["order"][outcomes["kind"] == Result.APPROVED]
+        sent = self.sent()
+        return sent[np.isin(sent["id"], approved)]
+
+    def sent(self) -> Records:
+        """The orders an outside venue has not ended yet (a copy), in the order of their ids."""
+        orders = self.arrays["orders"]
+        sent = orders[orders["status"] == OrderStatus.SENT]
+        return sent[np.argsort(sent["id"])]
+
+    def halts(self, outcomes: Records) -> bool:
+        """Whether an outside venue must hear that the latch fell to HALTED in these."""
+        if not self._external:
+            return False
+        moved = outcomes["kind"] == Result.MODE
+        return bool((outcomes["reason"][moved] == Mode.HALTED).any())
+
+    def questions(self, outcomes: Records) -> Records:
+        """The questions among these that an advisor must be given."""
+        if not self.advised:
             return outcomes[:0]
-        approved = outcomes[outcomes["kind"] == Result.APPROVED]
-        return approved[np.isin(approved["book"], self._external)]
+        return outcomes[outcomes["kind"] == Result.QUESTION]
+
+    def shown(self, b: int) -> dict[str, float]:
+        """What the strategy of book ``b`` was last shown, by name."""
+        names = self.books[b].strategy.features
+        at = int(self.arrays["books"][b]["features_at"])
+        values = self.arrays["features"][at : at + len(names)]
+        return dict(zip(names, values.tolist(), strict=True))
 
     def track(self, length: int) -> Records:
         """Room for what ``advance`` tracks of that many events."""
@@ -370,6 +438,17 @@ class Engine:
     def digests(self) -> list[int]:
         """Running digest of every decision, a book."""
         return [int(value) for value in self.arrays["positions"]["digest"][: len(self.books)]]
+
+
+def _told_by_advisors(books: Sequence[Book]) -> dict[str, frozenset[str]]:
+    """The market fields that scheduled questions fill, by instrument; one book an instrument asks,
+    for two answers would overwrite each other."""
+    asking = [book for book in books if book.advice is not None and book.advice.consult_ms > 0]
+    told = {book.instrument: frozenset({"opinion", "probability"}) for book in asking}
+    if len(told) < len(asking):
+        names = ", ".join(book.name for book in asking)
+        raise ConfigError(f"two books consult on one instrument ({names}): let one of them ask")
+    return told
 
 
 def _check_inputs(book: Book, carried: frozenset[str]) -> None:

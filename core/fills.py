@@ -15,6 +15,7 @@ from core.state import (
     book_of,
     execution_of,
     instrument_of,
+    market_of,
     order_of,
     position_of,
 )
@@ -114,9 +115,10 @@ def free_order(state: Any, k: int) -> None:
 
 
 @compiled
-def cancel_order(state: Any, k: int) -> None:
-    """Cancel what is left of an order."""
-    emit_order(state, Result.CANCELLED, order_of(state, k))
+def cancel_order(state: Any, k: int, code: int) -> None:
+    """Cancel what is left of an order; ``code`` is its venue's reason, 0 for none."""
+    row = emit_order(state, Result.CANCELLED, order_of(state, k))
+    row.reason = code
     free_order(state, k)
 
 
@@ -128,7 +130,7 @@ def cancel_orders(state: Any, book: int) -> None:
     for k in range(state.orders_n):
         order = order_of(state, k)
         if order.status == OrderStatus.WORKING and (book < 0 or order.book == book):
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
 
 
 @compiled
@@ -164,23 +166,26 @@ def _fit(state: Any, k: int) -> bool:
 
 
 @compiled
-def match_orders(state: Any, i: int) -> None:
-    """Let the simulated venue fill the working orders of instrument ``i`` in this bar.
+def match_orders(state: Any, i: int, opened_ts: int) -> None:
+    """Let the simulated venue fill the working orders of instrument ``i`` in the bar opened then.
 
-    What an IOC order does not get at once is cancelled; a limit order waits until it expires.
+    An order born while the bar was under way waits for the next, for its open was over. What an IOC
+    order does not get at once is cancelled; a limit order waits until it expires.
     """
     instrument = instrument_of(state, i)
     for k in range(state.orders_n):
         order = order_of(state, k)
         if order.status != OrderStatus.WORKING or order.instrument != i:
             continue
+        if order.born_ts > opened_ts:
+            continue
         if not _fit(state, k):
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
             continue
         got = call_value(
             state.match,
             state.orders + k * ORDER_SIZE,
-            state.values + 8 * instrument.values_at,
+            market_of(state, instrument),
             state.instruments + i * INSTRUMENT_SIZE,
             state.execution,
         )
@@ -189,7 +194,7 @@ def match_orders(state: Any, i: int) -> None:
             fill_order(state, k)
         expired = order.style == OrderStyle.IOC or order.bars_left <= 0
         if order.status == OrderStatus.WORKING and expired:
-            cancel_order(state, k)
+            cancel_order(state, k, 0)
 
 
 @compiled
@@ -200,7 +205,7 @@ def protect(state: Any, b: int) -> None:
     hit = call_value(
         state.protect,
         state.positions + b * POSITION_SIZE,
-        state.values + 8 * instrument_of(state, i).values_at,
+        market_of(state, instrument_of(state, i)),
         state.instruments + i * INSTRUMENT_SIZE,
         state.execution,
     )

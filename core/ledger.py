@@ -87,6 +87,12 @@ def book_funding(account: Any, position: Any, paid_micros: int) -> None:
 
 
 @inlined
+def gain(price: float, entry: float, per_entry: float) -> float:
+    """The open return at ``price``, as a fraction of the entry."""
+    return (price - entry) * per_entry
+
+
+@inlined
 def mark(account: Any, position: Any, price: float) -> None:
     """Value a book at ``price``."""
     value = micros(position.quantity * price)
@@ -96,4 +102,4 @@ def mark(account: Any, position: Any, price: float) -> None:
     notional = abs(value)
     account.notional_micros += notional - position.notional_micros
     position.notional_micros = notional
-    position.gain = (price - position.entry) * position.per_entry
+    position.gain = gain(price, position.entry, position.per_entry)

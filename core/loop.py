@@ -1,10 +1,10 @@
-"""The one loop. Live, on paper and in replay only its feed, venue and journal differ."""
+"""The one loop. Live, on paper and in replay only its feed, journal, venue and advisor differ."""
 
 from core.engine import Engine
-from core.ports import Feed, Journal, Venue
+from core.ports import Advisor, Feed, Journal, Venue
 
 
-async def run(engine: Engine, feed: Feed, journal: Journal, venue: Venue) -> None:
+async def run(engine: Engine, feed: Feed, journal: Journal, venue: Venue, advisor: Advisor) -> None:
     """Fold every block of the feed; record what follows before any of it can have an effect."""
     async for block in feed:
         track = engine.track(len(block))
@@ -13,5 +13,12 @@ async def run(engine: Engine, feed: Feed, journal: Journal, venue: Venue) -> Non
             start = at
             at, outcomes = engine.advance(block, at, track)
             await journal.append(block[start:at], outcomes, track[start:at])
+            if engine.halts(outcomes):
+                await venue.halt()
             for approved in engine.outside(outcomes):
                 await venue.submit(approved)
+            questions = engine.questions(outcomes)
+            if len(questions):
+                await advisor.ask(questions)
+                feed.rewind(len(block) - at)  # the answers may come before the rest
+                break

@@ -5,7 +5,7 @@ currency), so sums are exact and do not depend on their order. Prices, quantitie
 floats; quantities are signed (positive is long). A missing float is NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -39,6 +39,7 @@ class Kind(IntEnum):
     COMMAND = 6
     FILL = 7
     BAR = 8
+    OPINION = 9
 
 
 class Result(IntEnum):
@@ -52,6 +53,23 @@ class Result(IntEnum):
     TRADE = 6
     CANCELLED = 7
     MODE = 8
+    QUESTION = 10
+    OPINION = 11
+
+
+class Verdict(IntEnum):
+    """What became of a question. Only AGREED lets an entry pass; HEARD is an answer to a question
+    of the schedule. The rest is no trade, each for its own reason."""
+
+    AGREED = 0
+    HEARD = 1
+    DISAGREED = 2
+    UNSURE = 3
+    LATE = 4
+    WITHDRAWN = 5
+    MALFORMED = 6
+    UNREACHABLE = 7
+    OVER_BUDGET = 8
 
 
 class InstrumentKind(IntEnum):
@@ -114,70 +132,61 @@ class ExitReason(IntEnum):
     COMMAND = 6
 
 
-def _union(itemsize: int, **parts: list[tuple[str, str, int]]) -> np.dtype[Any]:
-    """A record type whose payloads overlap, as in a C union."""
-    fields = [field for part in parts.values() for field in part]
-    names, formats, offsets = zip(*fields, strict=True)
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize})
+_BAR = ("open", "high", "low", "close", "volume")
+_PRICES, _BOOK = ("mark", "oracle"), ("bid", "ask", "bid_depth", "ask_depth")
+_QUOTE = (*_PRICES, *_BOOK, "open_interest", "funding_rate")
 
+MARKET_FIELDS = (*_BAR, *_QUOTE, "probability", "hours_left", "opinion")
+"""What is known of an instrument now: price fields in quote per unit, volume and depths in units,
+``funding_rate`` as fraction per hour, ``probability`` of YES, ``hours_left`` to resolution,
+``opinion`` of an advisor as side times confidence, in [-1, 1]."""
 
-def _payload(*names: str) -> list[tuple[str, str, int]]:
-    return [(name, type_float, 24 + 8 * place) for place, name in enumerate(names)]
-
-
-EVENT = _union(
-    24 + 8 * 8,
-    header=[
-        ("ts_known", type_int, 0),
-        ("ts_event", type_int, 8),
-        ("kind", type_code, 16),
-        ("instrument", type_code, 20),
-    ],
-    bar=_payload("open", "high", "low", "close", "volume"),
-    quote=_payload(
-        "mark",
-        "oracle",
-        "bid",
-        "ask",
-        "bid_depth",
-        "ask_depth",
-        "open_interest",
-        "funding_rate",
-    ),
+PAYLOAD: Mapping[Kind, tuple[str, ...]] = {
     # `rate` is the fraction of notional longs pay at this stamp; `settle_price` NaN: last mark
-    funding=_payload("rate", "interval_hours", "settle_price"),
-    forecast=_payload("probability"),
-    resolution=_payload("value"),
+    Kind.FUNDING: ("rate", "interval_hours", "settle_price"),
+    Kind.QUOTE: _QUOTE,
+    Kind.FORECAST: ("probability",),
+    Kind.RESOLUTION: ("value",),
     # 1: the feed of this instrument is live, 0: we are blind
-    link=_payload("up"),
-    command=_payload("command", "book"),
-    fill=_payload("order", "fill_quantity", "fill_price", "fill_fee", "final"),
+    Kind.LINK: ("up",),
+    Kind.COMMAND: ("command", "book"),
+    # `code`: why the venue ended an order short, 0 for none
+    Kind.FILL: ("order", "fill_quantity", "fill_price", "fill_fee", "final", "code"),
+    Kind.BAR: _BAR,
+    # `verdict` AGREED for an answer that can be read, whatever it says; `side` in [-1, 1]: short or
+    # long, 0 neither; `share` in [0, 1]: how much of the size it allows; `chance` of YES
+    Kind.OPINION: ("question", "verdict", "side", "certainty", "share", "chance"),
+}
+"""What each kind of event carries, all floats."""
+
+_HEADER = (
+    ("ts_known", type_int),
+    ("ts_event", type_int),
+    ("kind", type_code),
+    ("instrument", type_code),
 )
+_HEADER_BYTES = sum(np.dtype(kind).itemsize for _, kind in _HEADER)
+
+
+def _event_type() -> np.dtype[Any]:
+    """A record whose payloads overlap, as in a C union."""
+    names, formats = (list(column) for column in zip(*_HEADER, strict=True))
+    offsets = list(np.cumsum([0, *(np.dtype(kind).itemsize for kind in formats)][:-1]))
+    for fields in PAYLOAD.values():
+        names += fields
+        formats += [type_float] * len(fields)
+        offsets += [_HEADER_BYTES + 8 * place for place in range(len(fields))]
+    size = _HEADER_BYTES + 8 * max(len(fields) for fields in PAYLOAD.values())
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+
+
+EVENT = _event_type()
 """One dated fact. ``ts_event``: when it happened (a bar: its open time). ``ts_known``: the first
 moment we could have acted on it (a bar: its close time). Which payload holds follows ``kind``."""
 
-MARKET_FIELDS = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "mark",
-    "oracle",
-    "bid",
-    "ask",
-    "bid_depth",
-    "ask_depth",
-    "open_interest",
-    "funding_rate",
-    "probability",
-    "hours_left",
-)
-"""What is known of an instrument now: price fields in quote per unit, volume and depths in units,
-``funding_rate`` as fraction per hour, ``probability`` of YES, ``hours_left`` to resolution."""
-
-QUOTED, VOLUME, ORACLE, PROBABILITY, HOURS_LEFT = (
-    MARKET_FIELDS.index(name) for name in ("mark", "volume", "oracle", "probability", "hours_left")
+QUOTED, VOLUME, ORACLE, PROBABILITY, HOURS_LEFT, OPINION = (
+    MARKET_FIELDS.index(name)
+    for name in ("mark", "volume", "oracle", "probability", "hours_left", "opinion")
 )
 
 MARKET = np.dtype([(name, type_float) for name in MARKET_FIELDS])
@@ -269,6 +278,14 @@ POSITION = np.dtype(
         ("decided", type_float),
         ("reason", type_int),
         ("digest", "u8"),
+        # the signed share of size an advisor agreed to, the questions open, and when they were put
+        ("agreed", type_float),
+        ("asked", type_int),
+        ("asked_target", type_float),
+        ("asked_confidence", type_float),
+        ("asked_ts", type_int),
+        ("consulted", type_int),
+        ("consulted_ts", type_int),
         # closed trades as returns on their entry notional, for Kelly
         ("trades", type_int),
         ("return_mean", type_float),
@@ -295,6 +312,11 @@ BOOK = np.dtype(
         ("take_profit", type_float),
         ("stop_loss", type_float),
         ("trailing_stop", type_float),
+        # see `core.engine.Advice`
+        ("consent", type_int),
+        ("consult_ms", type_int),
+        ("answer_ms_max", type_int),
+        ("confidence_min", type_float),
     ]
 )
 """How a book is wired: indices into the engine's arrays and the settings of its orders."""
@@ -412,6 +434,7 @@ ACCOUNT = np.dtype(
         ("orders", type_int),
         ("working", type_int),
         ("decisions", type_int),
+        ("questions", type_int),
         ("minute", type_int),
         ("orders_minute", type_int),
         ("failed", type_int),
@@ -458,7 +481,8 @@ OUTCOME = np.dtype(
     ]
 )
 """One thing the step did. ``amount_micros``: what a FILL realised, a FUNDING paid, a TRADE earned
-net of its fees and funding. ``order`` and ``decision`` lead from a fill back to its signal."""
+net of its fees and funding. ``order`` and ``decision`` lead from a fill back to its signal; of a
+QUESTION and an OPINION ``order`` is the question's number, and ``rule`` the Verdict."""
 
 TRACK = np.dtype([("equity_micros", type_int), ("notional_micros", type_int), ("regime", type_int)])
 """Kept for every event: equity, gross exposure, and the regime of the event's instrument."""

@@ -7,9 +7,15 @@ from core.model import Records
 
 
 class Feed(Protocol):
-    """Yields blocks of EVENT in the order they became known: live one event, in replay many."""
+    """Yields blocks of EVENT in the order they became known: live one event, in replay many.
+
+    ``rewind`` gives back the last events of the newest block: they come again, after what became
+    known before them.
+    """
 
     def __aiter__(self) -> AsyncIterator[Records]: ...
+
+    def rewind(self, events: int) -> None: ...
 
 
 class Journal(Protocol):
@@ -19,18 +25,27 @@ class Journal(Protocol):
 
 
 class Venue(Protocol):
-    """Takes approved orders; what becomes of them comes back as FILL events, each told once.
+    """Takes approved orders (rows of ORDER); fills and endings come back as FILL events, each once.
 
     An order is known by the run and its number, so that whatever is sent twice counts once.
     """
 
     async def submit(self, approved: Any) -> None:
-        """Send an order, an OUTCOME row of kind APPROVED."""
+        """Take a new order; it must not wait for the order's fate."""
 
     async def recover(self, working: Records) -> None:
         """Settle the orders that a stop left open, before the loop goes on.
 
-        ``working`` holds ORDER rows, with the quantity whose fills the run has not seen. What
-        filled since comes as events; what never arrived is sent, or ended by a final fill of
-        nothing. An error is for a venue that cannot tell: then nothing is traded.
+        ``working`` holds the quantity whose fills the run has not seen. What filled since comes as
+        events; what never arrived is sent, or ended by a final fill of nothing. An error is for a
+        venue that cannot tell: then nothing is traded.
         """
+
+    async def halt(self) -> None:
+        """The latch fell: cancel what still works, but for what only shrinks a position."""
+
+
+class Advisor(Protocol):
+    """Takes questions (OUTCOME rows of kind QUESTION); answers come back as OPINION events."""
+
+    async def ask(self, questions: Records) -> None: ...

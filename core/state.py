@@ -65,8 +65,9 @@ remember. ``params``: records of parameters end to end. ``features``: what each 
 
 COUNTS = ("books_n", "orders_n", "outcomes_n", "limits_size", "sizing_size", "written", "tell_all")
 
-STATE = np.dtype([(name, "i8") for name in (*ARRAYS, *COUNTS, *Ports._fields)])
-"""Addresses of the arrays, their lengths (``_size``: bytes of a row), and the ports."""
+STATE = np.dtype([(name, "i8") for name in (*ARRAYS, "markets", *COUNTS, *Ports._fields)])
+"""Addresses of the arrays, their lengths (``_size``: bytes of a row), and the ports. ``markets`` is
+where the MARKETs stand: in ``values``, or in a sweep at the event's row of a tile."""
 
 _account = rows(ACCOUNT)
 _instrument = rows(INSTRUMENT)
@@ -97,6 +98,12 @@ def account_of(state: Any) -> Any:
 def instrument_of(state: Any, i: int) -> Any:
     """The INSTRUMENT ``i``."""
     return _instrument(state.instruments, i)
+
+
+@inlined
+def market_of(state: Any, instrument: Any) -> int:
+    """Address of an instrument's MARKET."""
+    return int(state.markets + 8 * instrument.values_at)
 
 
 @inlined

@@ -110,15 +110,20 @@ def _is_number(cell: str) -> bool:
 
 
 @contextmanager
-def making(events: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """While a replay runs: a notice when its step must be compiled, a bar when it is long.
+def making(events: int, *, quiet: bool, what: str = "events") -> Iterator[Callable[[int], None]]:
+    """While a replay or a sweep runs: a notice when its step must be compiled, a bar when it is
+    long.
 
-    Yields what the replay calls with the events it has folded.
+    Yields what is called with the events (or whatever is counted) that it has folded.
     """
     cold = threading.Timer(COLD_STEP_SECONDS, _say_cold)
     cold.daemon = True
     cold.start()
-    bar = None if quiet or events < EVENTS_WORTH_A_BAR or not sys.stderr.isatty() else _bar(events)
+    bar = (
+        None
+        if quiet or events < EVENTS_WORTH_A_BAR or not sys.stderr.isatty()
+        else _bar(events, what)
+    )
     try:
         yield lambda count: _advance(count, cold, bar)
     finally:
@@ -138,12 +143,12 @@ def _advance(count: int, cold: threading.Timer, bar: Any) -> None:
         bar.update(bar.task_ids[0], advance=count)
 
 
-def _bar(events: int) -> Any:
+def _bar(events: int, what: str) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    columns = ("events", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (f"{events:,} {what}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("events", total=events)
+    bar.add_task(what, total=events)
     bar.start()
     return bar

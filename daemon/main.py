@@ -22,6 +22,7 @@ from daemon.commands import (
     run,
     runs,
     settings,
+    sweep,
     validate,
 )
 
@@ -121,6 +122,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)

@@ -184,7 +184,7 @@ class Advisor:
         return CassetteMiss(
             f"{self.cassette.folder}: holds no call {request.key[:12]}: question {question.id} "
             f"({question.book}, {question.instrument}, ts {question.ts}) to {question.model} with "
-            f"prompt {prompt.label}: record it with --record"
+            f"prompt {prompt.label}: record it with --record-calls"
         )
 
 

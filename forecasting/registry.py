@@ -5,7 +5,7 @@ contaminated, without a price a paid service is not asked.
 """
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ConfigError, UnknownName
+
+NEVER_MS = 2**62
 
 
 class Section(BaseModel):
@@ -122,7 +124,14 @@ class Registry(Section):
             raise UnknownName("model", name, self.models)
         return self.models[name]
 
+    def clean_from_ms(self, name: str) -> int:
+        """The first moment (unix ms) the model cannot have read of; never, without a cutoff."""
+        cutoff = self.model(name).cutoff
+        if cutoff is None:
+            return NEVER_MS
+        clean = datetime(cutoff.year, cutoff.month, cutoff.day, tzinfo=UTC) + timedelta(days=1)
+        return int(clean.timestamp()) * 1_000
+
     def contaminated(self, name: str, ts: int) -> bool:
         """Whether the model may have read of what happened at ``ts`` (unix ms, UTC)."""
-        clean_from_ms = self.model(name).clean_from_ms
-        return clean_from_ms is None or ts < clean_from_ms
+        return ts < self.clean_from_ms(name)

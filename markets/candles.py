@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DataError
-from core.model import Kind, Records
+from core.model import PAYLOAD, Kind, Records
 from markets.history import (
-    PAYLOAD,
     Contract,
     Flags,
     Floats,

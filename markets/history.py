@@ -15,30 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import DataError
-from core.model import EVENT, Kind, Records
+from core.model import EVENT, PAYLOAD, Kind, Records
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
-
-PAYLOAD: Mapping[Kind, tuple[str, ...]] = {
-    Kind.BAR: ("open", "high", "low", "close", "volume"),
-    Kind.QUOTE: (
-        "mark",
-        "oracle",
-        "bid",
-        "ask",
-        "bid_depth",
-        "ask_depth",
-        "open_interest",
-        "funding_rate",
-    ),
-    Kind.FUNDING: ("rate", "interval_hours", "settle_price"),
-    Kind.FORECAST: ("probability",),
-    Kind.RESOLUTION: ("value",),
-}
-"""Payload fields of the kinds a market produces."""
 
 _CARRIERS = (Kind.BAR, Kind.QUOTE, Kind.FORECAST)
 _WORDS = EVENT.itemsize // 8

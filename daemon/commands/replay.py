@@ -15,7 +15,7 @@ EPILOG = (
 
 
 @taking(Flags)
-def replay(
+def replay(  # noqa: PLR0913, PLR0917 - one a flag
     flags: Flags,
     timerange: Timerange = None,
     report: Annotated[
@@ -37,6 +37,14 @@ def replay(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
     ] = None,
+    record_calls: Annotated[
+        bool,
+        typer.Option("--record-calls", help="Ask the models what the cassette lacks; may cost."),
+    ] = False,
+    masked: Annotated[
+        bool,
+        typer.Option("--masked", help="Also with ticker, dates, price hidden from models."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Replay strategies over recorded data (alias: backtest)."""
@@ -57,5 +65,7 @@ def replay(
         every_decision=every_decision,
         seed=seed,
         json=json,
+        calls=record_calls,
+        masked=masked,
     )
     run_and_tell(plan, wishes)

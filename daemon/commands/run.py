@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from config.settings import Settings
+    from daemon.live.advising import LiveAdvisor
     from daemon.live.service import Service
     from daemon.observe.redaction import Secrets
     from markets.hyperliquid.feed import HyperliquidFeed
@@ -84,7 +85,21 @@ def run(
 async def _serve(
     service: "Service", settings: "Settings", secrets: "Secrets", read: "Read", flags: list[str]
 ) -> None:
-    await serve(service, live_feed(service, settings), settings, secrets, read, flags)
+    feed = live_feed(service, settings)
+    await serve(service, feed, settings, secrets, read, flags, live_advisor(service, settings))
+
+
+def live_advisor(service: "Service", settings: "Settings") -> "LiveAdvisor | None":
+    """Who answers the books that ask; None where none does."""
+    if all(book.advice is None for book in service.engine.books):
+        return None
+    from daemon.clock import now_ms
+    from daemon.commands.advisors import calling_advisor
+    from daemon.live.advising import LiveAdvisor
+
+    journal = service.journal
+    advisor = calling_advisor(settings.models, journal.engine, journal.run_id, now_ms)
+    return LiveAdvisor(service, advisor)
 
 
 async def serve(
@@ -94,6 +109,7 @@ async def serve(
     secrets: "Secrets",
     read: "Read | None" = None,
     audit_flags: list[str] | None = None,
+    advisor: "LiveAdvisor | None" = None,
 ) -> None:
     """Run a service on its feed, with everything that looks on, until it is stopped. ``read`` has
     the settings as they stand now, for a reload; ``audit_flags`` is as of ``Lookout``."""
@@ -113,6 +129,8 @@ async def serve(
     lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags)
     sight = partial(watch_sight, service, feed, interval_ms, now_ms)
     line = [Task("line", feed.run), Task("sight", sight)]
+    if advisor is not None:
+        line.append(Task("advisor", advisor.run))
 
     def apply(found: "Settings") -> None:
         lookout.reload(found)
@@ -132,9 +150,13 @@ async def serve(
             stopping=lookout.stopping,
             reload=Reload(settings, read or (lambda: settings), apply, lookout.systemd),
             snapshot_events=settings.live.snapshot_events,
+            advisor=advisor,
+            wrap=(lambda journal: journal) if advisor is None else advisor.wrap,
         )
     finally:
         lookout.close()
+        if advisor is not None:
+            await advisor.close()
 
 
 def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed":

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backtest.replay import evenly, replay
 from backtest.run import Run
@@ -12,6 +13,9 @@ from daemon.commands.setups import Plan, runs_folder
 from daemon.commands.shelf import warmup_bars
 from daemon.commands.summary import summarise, write_summary
 from daemon.console import making, write, write_json
+
+if TYPE_CHECKING:
+    from backtest.advice import Advised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Wishes:
     every_decision: bool = False
     seed: int | None = None
     json: bool = False
+    calls: bool = False
+    masked: bool = False
 
 
 def run_and_tell(plan: Plan, wishes: Wishes) -> None:
@@ -31,6 +37,8 @@ def run_and_tell(plan: Plan, wishes: Wishes) -> None:
     run = run_plan(plan, wishes)
     folder = keep(run, runs_folder(plan.shelf.resolved))
     result = summarise(run, folder)
+    if wishes.masked:
+        result["control"] = _control(result, summarise(run_plan(plan, wishes, masked=True)))
     result["caveats"] = [*_never_warm(plan), *result["caveats"]]
     places = _written(run, wishes, folder)
     if wishes.json:
@@ -70,9 +78,17 @@ def _written(run: Run, wishes: Wishes, folder: Path) -> dict[str, str]:
     return places
 
 
-def run_plan(plan: Plan, wishes: Wishes) -> Run:
-    """The finished run of a plan."""
+def _control(open_: dict[str, Any], masked: dict[str, Any]) -> dict[str, Any]:
+    """What the models made of it without ticker, dates and price level, and what that cost."""
+    told = {name: masked[name] for name in ("run_id", "decisions_hash", "trades", "net_pnl")}
+    known = (open_["net_pnl"], masked["net_pnl"])
+    return {**told, "gap": None if None in known else known[0] - known[1]}
+
+
+def run_plan(plan: Plan, wishes: Wishes, *, masked: bool = False) -> Run:
+    """The finished run of a plan; ``masked`` for the control of what its models remember."""
     events = sum(len(history.events) for history in plan.histories.values())
+    asked = _advisor(plan, wishes, masked=masked)
     with making(events, quiet=wishes.json) as progress:
         run = replay(
             plan.setup,
@@ -81,8 +97,27 @@ def run_plan(plan: Plan, wishes: Wishes) -> Run:
             tell_all=wishes.every_decision,
             seed=wishes.seed,
             progress=progress,
+            advisor=asked,
         )
-    return _with_plugins(run, plan)
+    return _with_plugins(run if asked is None else asked.sealed(run), plan)
+
+
+def _advisor(plan: Plan, wishes: Wishes, *, masked: bool) -> "Advised | None":
+    """Who answers the books that ask; None where none does."""
+    if all(entry.book.advice is None for entry in plan.setup.books):
+        return None
+    from backtest.advice import Advised
+    from daemon.commands.advisors import calling_advisor, replaying_advisor
+
+    settings = plan.shelf.resolved.settings
+    if not wishes.calls:
+        return Advised(replaying_advisor(settings.models), masked=masked)
+    from daemon.clock import now_ms
+    from daemon.journal import open_journal
+
+    database = open_journal(settings.paths.journal)
+    advisor = calling_advisor(settings.models, database, "replay", now_ms)
+    return Advised(advisor, masked=masked)
 
 
 def _with_plugins(run: Run, plan: Plan) -> Run:

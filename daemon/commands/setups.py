@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from backtest.assemble import BookSetup, Setup
 from config.layers import Key, Resolved, suggest
 from config.settings import Scalar
-from core.engine import Book
+from core.engine import Advice, Book
 from core.errors import ConfigError, DataError, LockstepError
 from core.instrument import Instrument, binary
 from core.model import FeeModel, InstrumentKind, OrderStyle
@@ -16,9 +16,10 @@ from core.strategy import Strategy
 from daemon.commands.histories import read_histories
 from daemon.commands.shelf import Shelf
 from markets.history import Contract, History, crop
+from markets.intervals import parse_interval
 from risk.limits import Limits, Sizing, SizingRule
 
-Terms = TypeVar("Terms", Limits, Sizing, Instrument)
+Terms = TypeVar("Terms", Limits, Sizing, Instrument, Advice)
 TimeRange = tuple[int | None, int | None]
 
 _ENUMS: Mapping[str, type[SizingRule | InstrumentKind | FeeModel]] = {
@@ -170,10 +171,35 @@ def _book(
         style=OrderStyle[stanza.style.upper()],
         offset=stanza.offset,
         ttl_bars=stanza.ttl_bars,
+        advice=_advice(resolved, label),
     )
+    return BookSetup(book=book, sizing=sizing_of(resolved, label, strategy, params), limits=limits)
+
+
+def sizing_of(
+    resolved: Resolved, label: str, strategy: Strategy, params: Mapping[str, float]
+) -> Sizing:
+    """The sizing of a stanza's books under these parameters."""
     paths = [("sizing",), ("strategies", label, "sizing")]
-    sizing = _sizing(resolved, paths, _sizing_base(strategy, params))
-    return BookSetup(book=book, sizing=sizing, limits=limits)
+    return _sizing(resolved, paths, _sizing_base(strategy, params))
+
+
+def _advice(resolved: Resolved, label: str) -> Advice | None:
+    """Whom a stanza asks, if anyone."""
+    said = resolved.settings.strategies[label].advice
+    if said is None:
+        return None
+    terms = said.model_dump(exclude={"consult", "answer_s_max"})
+    path = ("strategies", label, "advice")
+    return _built(
+        resolved,
+        [path],
+        lambda: Advice(
+            consult_ms=parse_interval(said.consult) if said.consult else 0,
+            answer_ms_max=round(said.answer_s_max * 1_000),
+            **terms,
+        ),
+    )
 
 
 def limits_of(resolved: Resolved, *paths: Key) -> Limits:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table
 
-from core.model import EVENT, Command, ExitReason, Kind, Mode, Records, Result
+from core.model import EVENT, Command, ExitReason, Kind, Mode, Records, Result, Verdict
 from daemon.journal import schema
 from daemon.journal.said import FIELDS, CommandRow, Said
+from execution.sending import Ending
 from risk.gate import Rule
 from strategies.regimes import Regime
 
@@ -52,7 +53,13 @@ RULES = Names(lambda code: Rule(code).name.lower())
 EXITS = Names(lambda code: ExitReason(code).name.lower())
 REGIMES = Names(lambda code: Regime(code).name.lower())
 MODES = Names(lambda code: Mode(code).name.lower())
+VERDICTS = Names(lambda code: Verdict(code).name.lower())
 WORDS = Names(lambda code: Command(code).name.lower())
+
+
+def endings(venue: Mapping[int, str]) -> Names:
+    """The texts of why orders ended short: the venue's for its own codes, ours for the rest."""
+    return Names(lambda code: venue[code] if code > 0 else Ending(code).name.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Block:
     outcomes: Records
     track: Records
     reasons: Sequence[Names]
+    codes: Names
     said: Sequence[Said] = ()
 
     @property
@@ -125,9 +133,6 @@ def tables(block: Block) -> Iterator[tuple[Table, Columns]]:
         at = np.flatnonzero(np.isin(kinds, kinds_told))
         if len(at):
             yield table, columns(block, block.outcomes[at], at + block.mark.outcomes)
-    finals = np.flatnonzero((block.events["kind"] == Kind.FILL) & (block.events["final"] != 0.0))
-    if len(finals):
-        yield schema.order_ends, _finals(block, finals)
 
 
 def _same(value: object, rows: Sequence[Any] | Records) -> list[Any]:
@@ -242,17 +247,11 @@ def _orders(block: Block, rows: Records, ids: Places) -> Columns:
 
 
 def _ends(block: Block, rows: Records, ids: Places) -> Columns:
-    return {**_when(block, rows, ids), "order_id": rows["order"].tolist()}
-
-
-def _finals(block: Block, at: Places) -> Columns:
-    events = block.events[at]
     return {
-        "run_id": _same(block.run_id, events),
-        "order_id": events["order"].astype(np.int64).tolist(),
-        "id": _same(None, events),
-        "seq": block.seqs[at].tolist(),
-        "ts": events["ts_known"].tolist(),
+        **_when(block, rows, ids),
+        "order_id": rows["order"].tolist(),
+        "code": rows["reason"].tolist(),
+        "reason": block.codes.of(rows["reason"]),
     }
 
 
@@ -299,6 +298,25 @@ def _modes(block: Block, rows: Records, ids: Places) -> Columns:
     }
 
 
+def _questions(block: Block, rows: Records, ids: Places) -> Columns:
+    return {
+        **_whose(block, rows, ids),
+        "question": rows["order"].tolist(),
+        **{name: _floats(rows[name]) for name in ("target", "confidence", "price")},
+    }
+
+
+def _opinions(block: Block, rows: Records, ids: Places) -> Columns:
+    return {
+        **_whose(block, rows, ids),
+        "question": rows["order"].tolist(),
+        "verdict_code": rows["rule"].tolist(),
+        "verdict": VERDICTS.of(rows["rule"]),
+        "side": _floats(rows["target"]),
+        "confidence": _floats(rows["confidence"]),
+    }
+
+
 OUTCOMES = (
     (schema.signals, (Result.DECISION,), _signals),
     (schema.risk_checks, (Result.APPROVED, Result.REFUSED), _checks),
@@ -308,6 +326,8 @@ OUTCOMES = (
     (schema.funding, (Result.FUNDING,), _funding),
     (schema.trades, (Result.TRADE,), _trades),
     (schema.modes, (Result.MODE,), _modes),
+    (schema.questions, (Result.QUESTION,), _questions),
+    (schema.opinions, (Result.OPINION,), _opinions),
 )
 """The table of each kind of outcome, in the order of their foreign keys."""
 

@@ -130,7 +130,8 @@ def remove_run(engine: Engine, run_id: str) -> None:
         mode = known(connection, run_id).mode
     if mode != RunMode.REPLAY:
         raise JournalError(f"run {run_id} is {mode}: only a replay may be removed")
-    for table in reversed(metadata.sorted_tables):
+    of_runs = [table for table in metadata.sorted_tables if "run_id" in table.c]
+    for table in reversed(of_runs):
         with transaction(engine, writes=True) as connection:
             connection.execute(delete(table).where(table.c.run_id == run_id))
         if engine.dialect.name == "postgresql":

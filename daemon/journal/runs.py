@@ -78,9 +78,11 @@ def row_under(config: Mapping[str, Any], **causes: Any) -> RunRow:
     )
 
 
-def begin_run(engine: Engine, run: RunRow, explain: Iterable[Text]) -> SqlJournal:
-    """Start to record a run. A replay that so far has only its row gets its events too; a run that
-    has events already is a JournalError."""
+def begin_run(
+    engine: Engine, run: RunRow, explain: Iterable[Text], codes: Mapping[int, str] | None = None
+) -> SqlJournal:
+    """Start to record a run; ``codes`` names those of its outside venue. A replay that so far has
+    only its row gets its events too; a run that has events already is a JournalError."""
     with transaction(engine, writes=True) as connection:
         recorded = recorded_events(connection, run.run_id)
         if recorded:
@@ -90,10 +92,12 @@ def begin_run(engine: Engine, run: RunRow, explain: Iterable[Text]) -> SqlJourna
             )
         if recorded is None:
             insert_run(connection, run)
-    return SqlJournal(engine, run.run_id, explain)
+    return SqlJournal(engine, run.run_id, explain, codes=codes)
 
 
-def resume_run(engine: Engine, run_id: str, explain: Iterable[Text]) -> SqlJournal:
+def resume_run(
+    engine: Engine, run_id: str, explain: Iterable[Text], codes: Mapping[int, str] | None = None
+) -> SqlJournal:
     """Go on recording a run where it stopped; an unknown run is UnknownName."""
     with transaction(engine) as connection:
         known(connection, run_id)
@@ -111,7 +115,7 @@ def resume_run(engine: Engine, run_id: str, explain: Iterable[Text]) -> SqlJourn
             equity=None if row is None else (row[0], row[1]),
         )
     commands = read_commands(engine, run_id, COMMANDS_KEPT)
-    return SqlJournal(engine, run_id, explain, mark, commands)
+    return SqlJournal(engine, run_id, explain, mark, commands, codes)
 
 
 def finish_run(

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0003"
+REVISION = "0005"
 """The schema this code reads and writes: head of ``migrations``."""
 
 metadata = MetaData(
@@ -42,16 +43,16 @@ metadata = MetaData(
 )
 
 
-def _text(name: str, *, null: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=null)
+def _text(name: str, *, null: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=null, server_default=default)
 
 
 def _whole(name: str, *, null: bool = False) -> Column[int]:
     return Column(name, BigInteger, nullable=null, autoincrement=False)
 
 
-def _real(name: str) -> Column[float]:
-    return Column(name, Double, nullable=True)
+def _real(name: str, *, null: bool = True) -> Column[float]:
+    return Column(name, Double, nullable=null)
 
 
 def _table(name: str, key: str, *items: SchemaItem, large: bool = False) -> Table:
@@ -235,11 +236,39 @@ order_ends = _table(
     _whole("id", null=True),
     _whole("seq"),
     _whole("ts"),
+    Column("code", Integer, nullable=False, server_default="0"),
+    _text("reason", default="none"),
     _of("events", "seq"),
     _of("orders", "order_id"),
 )
-"""An order that got its last: an outcome cancelled what was left of it, or (``id`` is NULL, for an
-event said so) an outside venue called it final."""
+"""An order that ended with something left, and why: ``code`` is the venue's own where positive, an
+Ending of ours else. Only of runs older than that is ``id`` NULL: an event told the end then, and no
+outcome."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _text("run_id"),
+    _whole("order_id"),
+    Column("attempt", Integer, autoincrement=False),
+    _text("signature"),
+    _plain("payload", LargeBinary),
+    _whole("last_valid_height"),
+    _whole("signed_ms"),
+    _text("state"),
+    Column("code", Integer, nullable=False),
+    _whole("slot"),
+    _real("quantity", null=False),
+    _whole("paid_micros"),
+    _whole("fee_micros"),
+    _whole("settled_ms"),
+    PrimaryKeyConstraint("run_id", "order_id", "attempt"),
+    UniqueConstraint("signature"),
+    CheckConstraint("state IN ('signed', 'landed', 'failed', 'expired')", name="state"),
+    _of("orders", "order_id"),
+)
+"""The transactions signed for an order, ready to be sent again. All from ``state`` on is filled
+once, when the chain's evidence settles one; until then it is 'signed', and its fate is unknown."""
 
 fills = _outcome(
     "fills",
@@ -295,6 +324,63 @@ modes = _outcome(
     "modes", _text("mode"), Column("rule_code", Integer, nullable=False), _text("rule")
 )
 """Moves of the halt latch, and the rule that moved it ('none': an operator, or a new day)."""
+
+questions = _outcome(
+    "questions",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("question"),
+    _real("target"),
+    _real("confidence"),
+    _real("price"),
+    _of("books", "book"),
+    key="question",
+)
+"""What was asked of an advisor. ``decision`` is the signal it is about, or (a question of the
+schedule) the book's last, 0 before the first."""
+
+opinions = _outcome(
+    "opinions",
+    Column("book", Integer, nullable=False),
+    _whole("decision"),
+    _whole("question"),
+    Column("verdict_code", Integer, nullable=False),
+    _text("verdict"),
+    _real("side"),
+    _real("confidence"),
+    _of("questions", "question"),
+    key="question",
+)
+"""What became of a question: only 'agreed' lets an entry pass."""
+
+calls = _table(
+    "calls",
+    "question",
+    _whole("question"),
+    _whole("ts"),
+    *(_text(name) for name in ("model", "prompt", "prompt_hash", "key", "outcome", "reason")),
+    *(_plain(name, JSON) for name in ("messages", "raw", "answer")),
+    *(_whole(name) for name in ("latency_ms", "tokens_in", "tokens_out", "cost_micros")),
+    Column("attempts", Integer, nullable=False),
+    Column("contaminated", Boolean, nullable=False),
+    Column("replayed", Boolean, nullable=False),
+    _of("questions", "question"),
+)
+"""The call of a model behind an answer, failures included. ``key`` is its place in the cassette;
+``raw`` is JSON because a reply may hold what PostgreSQL takes in no text. ``contaminated``: the
+model may have read of what came after. ``replayed``: the cassette answered."""
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("hold", BigInteger, autoincrement=False, nullable=False),
+    _text("scope"),
+    _whole("micros"),
+    PrimaryKeyConstraint("hold", "scope"),
+    Index("ix_spending_scope", "scope"),
+)
+"""Money for models, by run, day and model: what a call may cost until it is settled, then what it
+did cost. Of no run, because a limit of a day spans them."""
 
 equity = _table(
     "equity",

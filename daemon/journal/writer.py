@@ -5,7 +5,7 @@ SQLite takes to store them. PostgreSQL gets them by COPY, its own way to take ma
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Table
 from core.errors import JournalError
 from core.model import Kind, Records
 from daemon.journal.database import transaction
-from daemon.journal.projection import Block, Columns, Mark, Names, Text, tables
+from daemon.journal.projection import Block, Columns, Mark, Names, Text, endings, tables
 from daemon.journal.said import CommandRow, Said
 
 COMMANDS_KEPT = 100
@@ -24,7 +24,8 @@ COMMANDS_KEPT = 100
 class SqlJournal:
     """Records one run: a ``core.ports.Journal``, made by ``begin_run`` or ``resume_run``.
 
-    ``explain`` has the text of a reason code for every book, in the engine's order.
+    ``explain`` has the text of a reason code for every book, in the engine's order; ``codes`` the
+    names of an outside venue's codes.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class SqlJournal:
         explain: Iterable[Text],
         mark: Mark | None = None,
         commands: Iterable[CommandRow] = (),
+        codes: Mapping[int, str] | None = None,
     ) -> None:
         self.engine = engine
         self.run_id = run_id
         self._reasons = [Names(text) for text in explain]
+        self._codes = endings(codes or {})
         self._mark = mark or Mark()
         self._turn = CapacityLimiter(1)
         self._said: deque[Said] = deque()
@@ -70,7 +73,8 @@ class SqlJournal:
         assert len(events) == len(track), (len(events), len(track))
         ordered = int((events["kind"] == Kind.COMMAND).sum())
         said = tuple(islice(self._said, ordered))
-        block = Block(self.run_id, self._mark, events, outcomes, track, self._reasons, said)
+        texts = (self._reasons, self._codes)
+        block = Block(self.run_id, self._mark, events, outcomes, track, *texts, said)
         _check_place(block)
         with transaction(self.engine, writes=True) as connection:
             for table, columns in tables(block):

@@ -28,6 +28,8 @@ class Inbox:
         self._commands: deque[Records] = deque()
         self._last_ms = last_ms
         self._read = False
+        self._newest = np.zeros(0, EVENT)
+        self._rewound = 0
         self.closed = False
 
     async def put(self, events: Records) -> None:
@@ -61,11 +63,19 @@ class Inbox:
         async with self._receive:
             async for block in self._receive:
                 events = block
-                while self._commands:
-                    events = self._overtaken(events)
-                    yield self._in_order(_ahead(self._commands.popleft(), events))
-                if len(events):
-                    yield self._in_order(events)
+                while len(events) or self._commands:
+                    if self._commands:
+                        events = self._overtaken(events)
+                        self._newest = self._in_order(_ahead(self._commands.popleft(), events))
+                    else:
+                        self._newest, events = self._in_order(events), events[:0]
+                    yield self._newest
+                    if self._rewound:
+                        events, self._rewound = self._newest[-self._rewound :], 0
+
+    def rewind(self, events: int) -> None:
+        """Hand over the last events of the newest block again; commands may come before them."""
+        self._rewound = events
 
     def _overtaken(self, events: Records) -> Records:
         """The first block that waits, nothing where none does."""
@@ -97,12 +107,20 @@ def command_event(word: Command, now_ms: int, book: int = 0, instrument: int = 0
 
 
 def fill_event(
-    order: int, instrument: int, *, quantity: float, price: float, fee: float, final: bool, ts: int
+    order: int,
+    instrument: int,
+    *,
+    quantity: float,
+    price: float,
+    fee: float,
+    final: bool,
+    ts: int,
+    code: int = 0,
 ) -> Records:
     """An outside venue filled (a part of) an order at ``ts``; ``final``: nothing more will come of
-    it, whatever is left. ``fee`` in quote."""
+    it, whatever is left, and ``code`` is why. ``fee`` in quote."""
     event = _event(Kind.FILL, instrument, ts)
-    event["order"], event["final"] = float(order), float(final)
+    event["order"], event["final"], event["code"] = float(order), float(final), float(code)
     event["fill_quantity"], event["fill_price"], event["fill_fee"] = quantity, price, fee
     return event
 

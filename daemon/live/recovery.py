@@ -15,7 +15,7 @@ from sqlalchemy import Engine as Database
 
 from core.engine import Engine
 from core.errors import JournalError
-from core.model import OUTCOME, OrderStatus, Records, Result, joined
+from core.model import OUTCOME, Records, Result, joined
 from core.snapshot import SnapshotError, put
 from daemon.journal import RunRow, place_after, read_events, read_outcomes, read_snapshot
 
@@ -109,13 +109,6 @@ def where(engine: Engine) -> Recovered:
     closes = engine.arrays["instruments"]["bar_ts"][: len(engine.instruments)]
     last = {i: int(close) for i, close in enumerate(closes) if close}
     return Recovered(int(account["seq"]), int(account["now"]), last)
-
-
-def unsettled(engine: Engine) -> Records:
-    """Orders an outside venue was to be given and whose end is not recorded, oldest first."""
-    orders = engine.arrays["orders"]
-    sent: Records = orders[orders["status"] == OrderStatus.SENT]
-    return sent[np.argsort(sent["id"])]
 
 
 def fold(engine: Engine, events: Records) -> Records:

@@ -5,7 +5,7 @@ and only then may an order leave. Whatever observes cannot delay or stop it.
 """
 
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,14 @@ from anyio import to_thread
 from sqlalchemy import Engine as Database
 
 from backtest.assemble import Setup, assemble
-from backtest.replay import NoVenue
+from backtest.replay import NoAdvisor, NoVenue
 from backtest.run import config_hash
 from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
 from core.model import EVENT, Command, Records
-from core.ports import Feed, Journal, Venue
+from core.ports import Advisor, Journal, Venue
 from core.snapshot import take
 from daemon.journal import (
     RunMode,
@@ -39,7 +39,7 @@ from daemon.journal import (
     write_snapshot,
 )
 from daemon.live.inbox import Inbox, command_event, link_event
-from daemon.live.recovery import Recovered, check_same, recover, unsettled, where
+from daemon.live.recovery import Recovered, check_same, recover, where
 from daemon.observe.stopwatch import Stopwatch, Tick
 from daemon.supervisor import Task, supervise
 
@@ -154,8 +154,9 @@ def open_service(
 
 async def run_service(  # noqa: PLR0913 - as many as there are moments to look on
     service: Service,
-    feed: Feed,
+    feed: AsyncIterable[Records],
     venue: Venue | None = None,
+    advisor: Advisor | None = None,
     *,
     begun: Callable[[Records], None] = lambda _block: None,
     ended: Callable[[Tick], None] = lambda _tick: None,
@@ -178,13 +179,13 @@ async def run_service(  # noqa: PLR0913 - as many as there are moments to look o
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
     watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
     outside = venue or NoVenue()
-    working = unsettled(service.engine)
+    working = service.engine.sent()
     if len(working):
         log.warning("orders to be settled", orders=working["id"].tolist())
     await outside.recover(working)
 
     async def loop() -> None:
-        await run_loop(service.engine, watch, watch, outside)
+        await run_loop(service.engine, watch, watch, outside, advisor or NoAdvisor())
 
     async def pump() -> None:
         async for block in feed:

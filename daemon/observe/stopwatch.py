@@ -49,6 +49,7 @@ class Stopwatch:
         self._outcomes: list[Records] = []
         self._track: list[Records] = []
         self._lap_s = 0.0
+        self._rewound = 0
         self.waiting = False
         """Whether the loop is waiting for events: then nothing of it can hang."""
 
@@ -60,6 +61,11 @@ class Stopwatch:
             yield block
             self._end(block)
             self.waiting = True
+
+    def rewind(self, events: int) -> None:
+        """Give back the last events of the block; they are not of this tick."""
+        self._rewound = events
+        self._feed.rewind(events)
 
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
         """Let the journal keep them, and take the time it needs."""
@@ -73,6 +79,7 @@ class Stopwatch:
         self._begun(block)
         self._stages = dict.fromkeys(Stage, 0.0)
         self._outcomes, self._track = [], []
+        self._rewound = 0
         self._lap_s = self._clock_s()
 
     def _lap(self, stage: Stage) -> None:
@@ -83,4 +90,5 @@ class Stopwatch:
     def _end(self, block: Records) -> None:
         self._lap(Stage.SUBMIT)
         outcomes, track = joined(self._outcomes, OUTCOME), joined(self._track, TRACK)
-        self._ended(Tick(joined([block], EVENT), outcomes, track, self._stages))
+        events = joined([block[: len(block) - self._rewound]], EVENT)
+        self._ended(Tick(events, outcomes, track, self._stages))

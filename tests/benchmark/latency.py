@@ -159,15 +159,16 @@ class Probe:
             self.row["first"] = self.lap_s - self.wire.sent_s.value
         if self.orders == len(self.service.engine.instruments):
             self.rows.append({**self.row, "last": self.lap_s - self.wire.sent_s.value})
-        place = int(self.service.engine.arrays["books"]["instrument"][int(approved["book"])])
         filled = {"quantity": float(approved["quantity"]), "price": float(approved["limit"])}
-        event = fill_event(
-            int(approved["order"]), place, **filled, fee=0.0, final=True, ts=self.wire.now_ms()
-        )
+        order, place = int(approved["id"]), int(approved["instrument"])
+        event = fill_event(order, place, **filled, fee=0.0, final=True, ts=self.wire.now_ms())
         await self.service.inbox.put(event)
 
     async def recover(self, working: Any) -> None:
         assert not len(working)
+
+    async def halt(self) -> None:
+        """Nothing works for longer than a moment."""
 
 
 def daemon_process(width: int, bars: int, wire: Wire, urls: Any, told: Connection) -> None:

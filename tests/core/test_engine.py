@@ -10,12 +10,12 @@ import pytest
 from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
 
 from backtest.assemble import BookSetup, Setup, assemble
-from backtest.replay import MemoryJournal
-from core.engine import Book
+from backtest.replay import MemoryJournal, NoAdvisor, Tape
+from core.engine import Book, Engine
 from core.errors import ConfigError, MissingInput, StrategyError, UnknownName
 from core.instrument import Instrument
 from core.loop import run as run_loop
-from core.model import EVENT, Kind, Records, Result
+from core.model import EVENT, Command, Kind, Records, Result, joined
 from core.strategy import Strategy
 from strategies.e3 import E3
 from strategies.trend import TREND
@@ -130,10 +130,17 @@ class Exchange:
     """A venue and its feed: it fills what it is given when the next bar comes, half at a time."""
 
     def __init__(self, block: Records) -> None:
-        self.block, self.sent, self.fills = block, [], []  # type: ignore[var-annotated]
+        self.block = block
+        self.sent: list[Any] = []
 
     async def submit(self, approved: Any) -> None:
         self.sent.append(approved)
+
+    async def recover(self, working: Records) -> None:
+        assert not len(working)
+
+    async def halt(self) -> None:
+        raise AssertionError("nobody halted")
 
     async def __aiter__(self) -> AsyncIterator[Records]:
         for k in range(len(self.block)):
@@ -146,8 +153,8 @@ class Exchange:
     def fill(self, event: Any, approved: Any, final: float) -> Records:
         made = np.zeros(1, EVENT)
         made["ts_known"], made["kind"] = event["ts_known"], Kind.FILL
-        made["order"], made["fill_quantity"] = approved["order"], approved["quantity"] / 2
-        made["fill_price"], made["fill_fee"], made["final"] = approved["price"], 0.25, final
+        made["order"], made["fill_quantity"] = approved["id"], approved["quantity"] / 2
+        made["fill_price"], made["fill_fee"], made["final"] = approved["reference"], 0.25, final
         return made
 
 
@@ -156,7 +163,7 @@ def outside(targets: list[float]) -> tuple[Any, MemoryJournal]:
     history = scripted(targets, [100.0] * len(targets), [100.0] * len(targets))
     engine = assemble(setup, {"X": history.fields})
     exchange, journal = Exchange(history.events), MemoryJournal()
-    anyio.run(run_loop, engine, exchange, journal, exchange)
+    anyio.run(run_loop, engine, exchange, journal, exchange, NoAdvisor())
     return engine, journal
 
 
@@ -168,6 +175,70 @@ def test_an_outside_venue_is_given_orders_and_its_fills_come_back_as_events() ->
     account, position = engine.arrays["account"][0], engine.arrays["positions"][0]
     assert (position["quantity"], position["pending"], account["working"]) == (0.0, 0.0, 0)
     assert account["fees_micros"] == 1_000_000
+
+
+class Listener:
+    """A venue that keeps what it hears, and fills nothing."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    async def submit(self, approved: Any) -> None:
+        self.heard.append(int(approved["id"]))
+
+    async def recover(self, working: Records) -> None:
+        self.heard.append(working)
+
+    async def halt(self) -> None:
+        self.heard.append("halt")
+
+
+def heard(targets: list[float], word: Command | None = None) -> tuple[Engine, list[Any]]:
+    """What an outside venue hears while these targets are decided and an operator speaks last."""
+    history = scripted(targets, [100.0] * len(targets), [100.0] * len(targets))
+    said = np.zeros(int(word is not None), EVENT)
+    said["ts_known"], said["kind"], said["command"] = 2**50, Kind.COMMAND, word or 0
+    engine = assemble(one_book(SCRIPT, external=True), {"X": history.fields})
+    listener, events = Listener(), joined([history.events, said], EVENT)
+    anyio.run(
+        run_loop,
+        engine,
+        Tape(events, range(1, len(events))),
+        MemoryJournal(),
+        listener,
+        NoAdvisor(),
+    )
+    return engine, listener.heard
+
+
+@pytest.mark.parametrize(
+    ("filled", "code", "told"),
+    [(0.0, 6003.0, 6003), (0.25, -1.0, -1), (0.0, np.nan, 0), (1.0, 0.0, None)],
+)
+def test_an_order_its_venue_ends_short_is_told_with_the_venues_code(
+    filled: float, code: float, told: int | None
+) -> None:
+    engine, _ = heard([1])
+    (order,) = engine.sent()
+    end = np.zeros(1, EVENT)
+    end["ts_known"], end["kind"], end["order"], end["final"] = 2**50, Kind.FILL, order["id"], 1.0
+    end["fill_quantity"], end["fill_price"], end["code"] = filled, 100.0, code
+    outcomes = engine.advance(end, 0, engine.track(1)).outcomes
+    ends = outcomes[outcomes["kind"] == Result.CANCELLED]
+    assert ends["reason"].tolist() == ([] if told is None else [told])
+    assert ends["quantity"].sum() == 1.0 - filled
+    account, position = engine.arrays["account"][0], engine.arrays["positions"][0]
+    assert (position["quantity"], position["pending"], account["working"]) == (filled, 0.0, 0)
+    assert not len(engine.sent())
+
+
+def test_a_halt_alone_reaches_the_venue() -> None:
+    for word in (None, Command.REDUCE_ONLY, Command.RESUME):
+        assert heard([0, 1], word)[1] == [1]
+    engine, told = heard([0, 1], Command.HALT)
+    assert told == [1, "halt"]
+    # what was sent is the venue's to end
+    assert engine.sent()["id"].tolist() == [1]
 
 
 def test_a_fill_of_an_order_never_sent_stops_the_run() -> None:

@@ -9,7 +9,7 @@ from journal_world import desk, histories
 from worlds import MINUTE
 
 from backtest.assemble import assemble
-from backtest.replay import MemoryJournal, NoVenue, Tape
+from backtest.replay import MemoryJournal, NoAdvisor, NoVenue, Tape
 from core.engine import Engine
 from core.loop import run as run_loop
 from core.model import OUTCOME, Records, joined
@@ -56,7 +56,7 @@ def drive(engine: Engine, metrics: Metrics, block: Records, step: int) -> Watche
 
     tape = Tape(block, range(step, len(block), step))
     watch = Stopwatch(tape, memory, begun.append, ended)
-    anyio.run(partial(run_loop, engine, watch, watch, NoVenue()))
+    anyio.run(partial(run_loop, engine, watch, watch, NoVenue(), NoAdvisor()))
     lines = [canonical.line(tick) for tick in ticks]
     outcomes = joined(memory.outcomes, OUTCOME)
     return Watched(engine, metrics, ticks, lines, block, outcomes, len(begun))

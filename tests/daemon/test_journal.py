@@ -20,7 +20,7 @@ from journal_world import (
 from sqlalchemy import Engine
 
 from backtest.assemble import assemble
-from backtest.replay import MemoryJournal, NoVenue, Tape
+from backtest.replay import MemoryJournal, NoAdvisor, NoVenue, Tape
 from backtest.run import Run
 from core.errors import JournalError, UnknownName
 from core.loop import run as run_loop
@@ -129,7 +129,7 @@ def test_what_is_read_back_is_the_run_to_the_byte(recorded: tuple[Engine, Run]) 
 
     carried = {name: history.fields for name, history in histories().items()}
     machine, memory = assemble(desk(), carried), MemoryJournal()
-    anyio.run(run_loop, machine, Tape(block), memory, NoVenue())
+    anyio.run(run_loop, machine, Tape(block), memory, NoVenue(), NoAdvisor())
     again = replace(run, outcomes=np.concatenate(memory.outcomes), digests=tuple(machine.digests))
     assert again.decisions_hash == plain_run().decisions_hash
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from journal_world import begun, contents, plain_run, reasons, replayed, rows
+from journal_world import STARTED, begun, contents, plain_run, reasons, replayed, rows
 from sqlalchemy import Engine, text
 
 from core.errors import JournalError
@@ -18,16 +18,19 @@ from core.model import EVENT, OUTCOME, TRACK, Command, Kind, Records, Result, jo
 from daemon.journal import (
     Said,
     SqlJournal,
+    begin_run,
     open_journal,
     read_commands,
     read_events,
     read_outcomes,
     resume_run,
+    row_of,
     schema,
     sqlite_url,
 )
 from daemon.journal.database import transaction
 from daemon.journal.projection import Names
+from execution.sending import Ending
 from risk.gate import Rule
 
 pytestmark = pytest.mark.usefixtures("closing")
@@ -152,9 +155,8 @@ def test_an_order_tells_what_became_of_it(journal_url: str) -> None:
     part = {"decision": 1, "seq": 2, "quantity": -0.5, "price": 10.0, "fee_micros": 7}
     filled = [outcome(Result.FILL, order=k, position=-1, **part) for k in (1, 1, 1, 1, 2, 3, 4)]
     trimmed = outcome(Result.FILL, order=7, position=0.0, **part)
-    ended = [outcome(Result.CANCELLED, decision=1, order=k, seq=2) for k in (3, 5)]
-    final = events(1, kind=Kind.FILL, order=4.0, final=1.0)
-    append(journal, final, *filled, trimmed, *ended)
+    ended = [outcome(Result.CANCELLED, decision=1, order=k, seq=2) for k in (3, 4, 5)]
+    append(journal, events(1), *filled, trimmed, *ended)
     told = rows(engine, "SELECT order_id, status, filled_quantity FROM order_states ORDER BY 1")
     assert told == [
         (1, "filled", -2.0),
@@ -169,6 +171,25 @@ def test_an_order_tells_what_became_of_it(journal_url: str) -> None:
         engine, "SELECT average_price, fee_micros, side FROM order_states ORDER BY order_id"
     )
     assert price[0] == (10.0, 28, "sell")
+
+
+def test_why_an_order_ended_short_is_told_by_name(journal_url: str) -> None:
+    engine = open_journal(journal_url)
+    row = row_of(plain_run(), started_ms=STARTED)
+    journal = begin_run(engine, row, reasons(), {6003: "InsufficientCollateral"})
+    codes = (0, 6003, 6004, Ending.EXPIRED, -99)
+    orders = [outcome(Result.APPROVED, decision=1, order=k) for k in range(len(codes))]
+    ended = [
+        outcome(Result.CANCELLED, decision=1, order=k, reason=code) for k, code in enumerate(codes)
+    ]
+    append(journal, events(1), DECISION, *orders, *ended)
+    assert rows(engine, "SELECT code, reason FROM order_ends ORDER BY order_id") == [
+        (0, "none"),
+        (6003, "InsufficientCollateral"),
+        (6004, "code 6004"),
+        (-1, "expired"),
+        (-99, "code -99"),
+    ]
 
 
 def test_what_is_missing_is_null_and_what_is_unknown_is_numbered(journal_url: str) -> None:

@@ -26,7 +26,6 @@ from core.model import Kind, Records
 from core.ports import Journal
 from daemon.journal import open_journal, sqlite_url
 from daemon.live.inbox import fill_event
-from daemon.live.recovery import unsettled
 from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.supervisor import Task
 
@@ -49,10 +48,7 @@ class SocketVenue:
         self._upto = 0
 
     async def submit(self, approved: Any) -> None:
-        book = self._service.engine.books[int(approved["book"])]
-        names = [instrument.name for instrument in self._service.engine.instruments]
-        at = names.index(book.instrument)
-        await self._send(approved["order"], at, approved["quantity"], approved["price"], approved)
+        await self._send(approved)
 
     async def recover(self, working: Records) -> None:
         """By status: tell the fills that are not journaled, send what never arrived."""
@@ -62,8 +58,7 @@ class SocketVenue:
         for order in working:
             told = known["quantities"].get(str(order["id"]))
             if told is None:
-                index, quantity = order["instrument"], order["quantity"]
-                await self._send(order["id"], index, quantity, order["reference"], order)
+                await self._send(order)
                 continue
             seen = told - float(order["quantity"])
             for fill in known["fills"]:
@@ -88,11 +83,14 @@ class SocketVenue:
         self._deadly.pass_by("unjournaled")
         await self._service.inbox.put(fill_event(**fill))
 
-    async def _send(self, order: Any, at: Any, quantity: Any, price: Any, row: Any) -> None:
-        born = "born_ts" if "born_ts" in row.dtype.names else "ts"
-        asked = {"order": int(order), "instrument": int(at), "quantity": float(quantity)}
-        asked |= {"price": float(price), "ts": int(row[born])}
-        asked["lot"] = self._service.engine.instruments[int(at)].lot
+    async def halt(self) -> None:
+        """Nothing of it ever rests."""
+
+    async def _send(self, order: Any) -> None:
+        at = int(order["instrument"])
+        asked = {"order": int(order["id"]), "instrument": at, "ts": int(order["born_ts"])}
+        asked |= {"quantity": float(order["quantity"]), "price": float(order["reference"])}
+        asked["lot"] = self._service.engine.instruments[at].lot
         self._deadly.pass_by("unsent")
         async with await anyio.connect_tcp("127.0.0.1", self._port) as stream:
             await _say(stream, op="submit", **asked)
@@ -141,7 +139,7 @@ class SettledTape:
         await anyio.sleep_forever()
 
     async def _settled(self) -> None:
-        while self._service.inbox.waiting or len(unsettled(self._service.engine)):
+        while self._service.inbox.waiting or len(self._service.engine.sent()):
             await anyio.lowlevel.checkpoint()
 
 

@@ -1,0 +1,97 @@
+"""Opening the advisor that a run's settings describe: models, prompts, cassette and money."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine as Database
+
+from config.settings import Models
+from core.errors import ConfigError
+from core.model import MICROS_PER_UNIT
+from daemon.control.credentials import read_secret
+from forecasting.advisor import Advisor
+from forecasting.budget import Budget, Limits
+from forecasting.caller import Caller
+from forecasting.cassette import Cassette
+from forecasting.clients import open_clients
+from forecasting.prompting import Prompts
+from forecasting.registry import Registry
+
+SHIPPED = Path(__file__).resolve().parents[2] / "forecasting" / "models.toml"
+
+
+def read_registry(models: Models) -> Registry:
+    """The models that are declared; ConfigError names the file and the key."""
+    file = models.file or SHIPPED
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: is no TOML: {error}") from error
+    return Registry.parse(tables, str(file))
+
+
+def replaying_advisor(models: Models) -> Advisor:
+    """An advisor that has its cassette and nobody to call."""
+    return Advisor(
+        prompts=Prompts(),
+        registry=read_registry(models),
+        cassette=Cassette(models.cassette.expanduser()),
+        arms=models.arms,
+    )
+
+
+def calling_advisor(
+    models: Models,
+    database: Database,
+    run_id: str,
+    now_ms: Callable[[], int],
+    environ: Mapping[str, str] = os.environ,
+) -> Advisor:
+    """An advisor that calls where its cassette is silent, within the money the settings allow."""
+    from daemon.journal.calls import SqlSpending
+
+    registry = read_registry(models)
+    budget = Budget(limits_of(models), SqlSpending(database), run_id, now_ms)
+    clients = open_clients(registry, _keys(registry, models, environ))
+    return Advisor(
+        prompts=Prompts(),
+        registry=registry,
+        cassette=Cassette(models.cassette.expanduser()),
+        caller=Caller(registry, clients, budget),
+        arms=models.arms,
+    )
+
+
+def limits_of(models: Models) -> Limits:
+    """The most to spend, in micros."""
+    return Limits(
+        run_micros=_micros(models.run_usd),
+        day_micros=_micros(models.day_usd),
+        model_day_micros={name: _micros(usd) for name, usd in models.model_day_usd.items()},
+    )
+
+
+def _micros(usd: float) -> int:
+    return round(usd * MICROS_PER_UNIT)
+
+
+def _keys(registry: Registry, models: Models, environ: Mapping[str, str]) -> dict[str, str]:
+    """The key of every service some model uses, by the name the registry gives it."""
+    used = {model.service for model in registry.models.values()}
+    names = {registry.services[name].credential for name in used} - {""}
+    found: dict[str, Any] = {
+        name: read_secret(
+            "models",
+            f"keys__{name}",
+            given=models.keys.get(name),
+            file=models.key_files.get(name),
+            environ=environ,
+        )
+        for name in sorted(names)
+    }
+    return {name: key for name, key in found.items() if key is not None}

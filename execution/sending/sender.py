@@ -1,0 +1,173 @@
+"""The venue of the loop: each instrument's orders in their turn, each one's end told as one event.
+
+In turn, because what an order may do depends on what the one before it did: until that is known no
+other risk is taken there. One event, because a crash between two of them would lose the second.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import anyio
+import numpy as np
+
+from core.errors import LockstepError
+from core.model import EVENT, Kind, Records
+from execution.sending.life import Clock, Ended, Life, Sleep
+from execution.sending.ports import Attempt, Attempts, Chain, Ending, Order
+
+RESEND_S = 2.0
+FLAT = 1e-9  # of the quantity: what two sums of the same fills may differ by
+
+Lane: TypeAlias = deque[tuple[Order, Attempt | None]]
+
+
+class Sender:
+    """A ``core.ports.Venue``; ``run`` is a core task, for what it leaves undone only a restart
+    takes up.
+
+    ``tell`` takes the FILL events (an inbox); ``held`` and ``halted`` tell what a book holds and
+    whether the latch is HALTED, as folded so far; an order lives ``ttl_ms`` from its birth.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        attempts: Attempts,
+        tell: Callable[[Records], Awaitable[None]],
+        *,
+        held: Callable[[int], float],
+        halted: Callable[[], bool],
+        ttl_ms: int,
+        clock: Clock,
+        sleep: Sleep = anyio.sleep,
+        resend_s: float = RESEND_S,
+    ) -> None:
+        self._attempts = attempts
+        self._tell = tell
+        self._held, self._halted = held, halted
+        self._ttl_ms = ttl_ms
+        self._clock = clock
+        self._life = Life(chain, attempts, self._after_halt, clock, sleep, resend_s)
+        self._lanes: dict[int, Lane] = defaultdict(deque)
+        self._busy: set[int] = set()
+        self._came = anyio.Event()
+        self._closed = False
+        self._last_id = 0
+        self._halted_id = 0
+        self._filled: dict[int, tuple[int, float]] = {}
+
+    async def submit(self, approved: Any) -> None:
+        """Take a new order (a row of ORDER); it is sent when its instrument's turn comes to it."""
+        order = self._order(approved)
+        assert order.id > self._last_id, (order.id, self._last_id)
+        self._last_id = order.id
+        self._lanes[order.instrument].append((order, None))
+        self._came.set()
+
+    async def recover(self, working: Records) -> None:
+        """Settle the orders (rows of ORDER) that were on their way when the last process ended.
+
+        Returns when evidence has settled all of them and their ends are told: minutes, at most, if
+        an endpoint answers. LockstepError when an attempt belongs to none of them.
+        """
+        orders = sorted((self._order(row) for row in working), key=lambda order: order.id)
+        known = await self._attempts.load([order.id for order in orders])
+        strays = sorted(known.keys() - {order.id for order in orders})
+        if strays:
+            raise LockstepError(
+                f"order {strays[0]} is unsettled with the venue, but the journal does not know it "
+                "as working: nothing was sent; restore the journal that knows it"
+            )
+        self._last_id = max((order.id for order in orders), default=0)
+        if self._halted():
+            await self.halt()
+        for order in orders:
+            self._lanes[order.instrument].append((order, known.get(order.id)))
+        async with anyio.create_task_group() as group:
+            for instrument in self._lanes:
+                group.start_soon(self._drain, instrument)
+
+    async def halt(self) -> None:
+        """Of the orders so far, send none any more that grows a position; what was sent may still
+        land, so each keeps its turn until that is settled."""
+        self._halted_id = self._last_id
+
+    async def run(self) -> None:
+        """Send what is submitted, until closed; what is under way then, ``recover`` takes up."""
+        async with anyio.create_task_group() as group:
+            while not self._closed:
+                self._came = anyio.Event()
+                waiting = {instrument for instrument, lane in self._lanes.items() if lane}
+                for instrument in sorted(waiting - self._busy):
+                    self._busy.add(instrument)
+                    group.start_soon(self._drain, instrument)
+                await self._came.wait()
+            group.cancel_scope.cancel()
+
+    def close(self) -> None:
+        """Let ``run`` end where it stands."""
+        self._closed = True
+        self._came.set()
+
+    @property
+    def unsettled(self) -> int:
+        """Orders whose ends are not known yet."""
+        return sum(len(lane) for lane in self._lanes.values())
+
+    async def _drain(self, instrument: int) -> None:
+        """Take its orders to their ends, one after the other; each stays in its lane until then."""
+        lane = self._lanes[instrument]
+        while lane:
+            await self._finish(*lane[0])
+            lane.popleft()
+        self._busy.discard(instrument)
+
+    async def _finish(self, order: Order, last: Attempt | None) -> None:
+        """Take one order to its end, and tell it."""
+        if last is None and self._crosses(order):
+            ended = Ended(code=Ending.CROSSING)
+        else:
+            ended = await self._life.live(order, last)
+        self._filled[order.book] = (order.born_ms, self._so_far(order) + ended.quantity)
+        await self._tell(_fill_event(order, ended, self._clock()))
+
+    def _crosses(self, order: Order) -> bool:
+        """Whether an order meant to grow a book from zero finds it not yet flat: the leg before it
+        was not filled whole, and a fill may not cross zero."""
+        held = order.held + self._so_far(order)
+        if order.reduce_only or abs(held) <= FLAT * abs(order.held):
+            return False
+        return held * order.quantity < 0.0
+
+    def _so_far(self, order: Order) -> float:
+        """What the book's other leg of the same moment was filled."""
+        born_ms, filled = self._filled.get(order.book, (0, 0.0))
+        return filled if born_ms == order.born_ms else 0.0
+
+    def _after_halt(self, order: Order) -> bool:
+        return order.id <= self._halted_id
+
+    def _order(self, row: Any) -> Order:
+        book, born_ms = int(row["book"]), int(row["born_ts"])
+        return Order(
+            id=int(row["id"]),
+            book=book,
+            instrument=int(row["instrument"]),
+            quantity=float(row["quantity"]),
+            limit=float(row["limit"]),
+            reduce_only=bool(row["reduce_only"]),
+            born_ms=born_ms,
+            expires_ms=born_ms + self._ttl_ms,
+            held=self._held(book),
+        )
+
+
+def _fill_event(order: Order, ended: Ended, now_ms: int) -> Records:
+    event = np.zeros(1, EVENT)
+    event["ts_known"] = event["ts_event"] = now_ms
+    event["kind"], event["instrument"] = Kind.FILL, order.instrument
+    event["order"], event["final"], event["code"] = order.id, 1.0, ended.code
+    event["fill_quantity"], event["fill_price"] = ended.quantity, ended.price
+    event["fill_fee"] = ended.fee
+    return event

@@ -1,0 +1,128 @@
+"""A replay with a model in it: recorded once, then the same bytes with nobody to call."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from advised import PROMPTS, RICH, Sums, registry_of
+from advised import START as LLM_START
+from standin_ollama import StandinOllama
+from worlds import NO_LIMITS, one_book, play, walk
+
+from backtest.advice import Advised
+from backtest.run import Run
+from core.engine import Advice
+from core.errors import LockstepError, UnknownName
+from core.model import Result, Verdict
+from forecasting.advisor import Advisor
+from forecasting.budget import Budget
+from forecasting.caller import Caller
+from forecasting.cassette import Cassette
+from forecasting.clients import open_clients
+from strategies.trend import TREND
+
+HISTORY = walk(600, seed=5)
+
+
+@contextmanager
+def served(standin: StandinOllama) -> Iterator[StandinOllama]:
+    """The stand-in on a loop of its own, for a replay brings its own."""
+    ready, done = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with standin.open():
+            ready.set()
+            await anyio.to_thread.run_sync(done.wait)
+
+    thread = threading.Thread(target=anyio.run, args=(serve,))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield standin
+    finally:
+        done.set()
+        thread.join(10)
+
+
+def agreeing(body: dict[str, Any]) -> str:
+    """It likes longs only."""
+    side = "long" if "wants to be: long" in body["messages"][-1]["content"] else "flat"
+    return f'{{"side":"{side}","confidence":0.8,"rationale":"so","evidence":[]}}'
+
+
+def run_with(
+    folder: Path, url: str = "", *, advice: Advice | None = None, masked: bool = False
+) -> tuple[Run, Advised]:
+    """Record from a server, or replay from the cassette alone."""
+    registry = registry_of(url or "http://none")
+    budget = Budget(RICH, Sums(), "test", lambda: LLM_START)
+    caller = Caller(registry, open_clients(registry, {}), budget) if url else None
+    advisor = Advisor(prompts=PROMPTS, registry=registry, cassette=Cassette(folder), caller=caller)
+    advised = Advised(advisor, masked=masked)
+    setup = one_book(
+        TREND,
+        params={"fast": 5, "slow": 20},
+        limits=NO_LIMITS,
+        book={"advice": advice or Advice(model="local")},
+    )
+    return play(HISTORY, setup, advisor=advised), advised
+
+
+def test_a_recorded_replay_is_had_again_without_a_call_and_a_lost_entry_fails(
+    tmp_path: Path,
+) -> None:
+    with served(StandinOllama(model=agreeing)) as standin:
+        recorded, first = run_with(tmp_path, standin.url)
+        calls = len(standin.requests)
+    verdicts = {Verdict(int(row["rule"])) for row in recorded.of(Result.OPINION)}
+    assert verdicts == {Verdict.AGREED, Verdict.DISAGREED}
+    assert calls == len(recorded.of(Result.QUESTION)) == len(first.replies) > 10
+    assert all(trade["quantity"] > 0 for trade in recorded.trades)
+
+    again, second = run_with(tmp_path)
+    assert again.decisions_hash == recorded.decisions_hash
+    assert again.outcomes.tobytes() == recorded.outcomes.tobytes()
+    assert all(reply.replayed for reply in second.replies)
+
+    next(tmp_path.rglob("*.json")).unlink()
+    with pytest.raises(LockstepError, match=r"holds no call .* --record"):
+        run_with(tmp_path)
+
+
+def test_a_slow_answer_is_late_in_replay_too(tmp_path: Path) -> None:
+    with served(StandinOllama(model=agreeing, think_s=0.05)) as standin:
+        run, _ = run_with(tmp_path, standin.url, advice=Advice(model="local", answer_ms_max=10))
+    assert {Verdict(int(row["rule"])) for row in run.of(Result.OPINION)} == {Verdict.LATE}
+    assert len(run.of(Result.FILL)) == 0
+
+
+def test_the_masked_control_tells_no_ticker_no_date_and_no_price(tmp_path: Path) -> None:
+    def told(masked: bool) -> tuple[list[str], Run]:
+        with served(StandinOllama(model=agreeing)) as standin:
+            run, _ = run_with(tmp_path / str(masked), standin.url, masked=masked)
+            return [body["messages"][-1]["content"] for body in standin.requests], run
+
+    (shown, run), (hidden, control) = told(masked=False), told(masked=True)
+    assert all("Instrument: X\n" in text and "2025-05-04" in text for text in shown)
+    assert all("Instrument: ASSET-1\n" in text and "2025" not in text for text in hidden)
+    # a model that goes by the side alone gains nothing by knowing the rest
+    assert control.trades["price"].tolist() == run.trades["price"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("advice", "meant"),
+    [
+        (Advice(model="locul"), "local"),
+        (Advice(model="local", prompt="ai_gat"), "ai_gate"),
+        (Advice(model="local", prompt="forecast/v0"), "v1"),
+    ],
+)
+def test_a_model_or_prompt_nobody_declared_is_refused_by_name(
+    tmp_path: Path, advice: Advice, meant: str
+) -> None:
+    with pytest.raises(UnknownName, match=f"did you mean '{meant}'"):
+        run_with(tmp_path, advice=advice)

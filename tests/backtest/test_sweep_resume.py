@@ -1,0 +1,135 @@
+"""A sweep that is killed goes on where it was; a search asks the same questions again."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_child import points, trend_subject
+
+from backtest.sweep.rows import Row
+from backtest.sweep.search import search
+from backtest.sweep.space import axes_of
+from backtest.sweep.store import Store
+from backtest.sweep.sweep import Sweep
+from core.errors import DataError, UnknownName
+from strategies.trend import TREND
+
+COUNT = 2_048
+
+
+class Begun:
+    """Counts the trials that ran."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_trial_begin(self, params: Any) -> None:
+        self.count += 1
+
+    def on_trial_end(self, row: Row) -> None:
+        pass
+
+
+def killed_after(path: Path, rows: int) -> None:
+    """Run a sweep in a process of its own and kill -9 it once so many rows are told."""
+    child = Path(__file__).with_name("sweep_child.py")
+    tests = str(child.parent.parent)
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([tests, str(child.parents[2])]))
+    with subprocess.Popen(
+        [sys.executable, str(child), str(path), str(COUNT)],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(rows):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+
+
+def test_a_killed_sweep_goes_on_and_gives_every_row_once(tmp_path: Path) -> None:
+    path = tmp_path / "sweeps.sqlite"
+    killed_after(path, 40)
+    begun = Begun()
+    sweep = Sweep(
+        trend_subject(), threads=2, group=64, store=Store(path), resume=True, trials=begun
+    )
+    assert 40 <= sweep.resumed < COUNT
+    assert sweep.resumed % 16 == 0  # whole groups only
+    rows = [row.plain() for row in sweep.run(points(COUNT))]
+    assert begun.count == COUNT - sweep.resumed
+    fresh = [row.plain() for row in Sweep(trend_subject(), threads=1).run(points(COUNT))]
+    assert rows == fresh
+    with sqlite3.connect(path) as database:
+        kept = database.execute("select count(*), count(distinct place) from row").fetchone()
+    assert kept == (COUNT, COUNT)
+
+
+def test_without_resume_a_sweep_begins_anew_and_another_one_is_another(tmp_path: Path) -> None:
+    store, begun = Store(tmp_path / "s.sqlite"), Begun()
+    for resume, ran in ((False, 8), (True, 8), (False, 16)):
+        sweep = Sweep(trend_subject(), threads=1, store=store, resume=resume, trials=begun)
+        assert len(list(sweep.run(points(8)))) == 8
+        assert begun.count == ran
+    other = Sweep(trend_subject(301), threads=1, store=store, resume=True)
+    assert other.resumed == 0
+    assert other.key != sweep.key
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    path.write_text("these are not the rows you are looking for " * 40)
+    with pytest.raises(DataError, match="no store of sweeps"):
+        Store(path)
+
+
+BATCH = 24
+AXES = axes_of(TREND, {"fast": "3:30", "slow": "20:120", "stop_loss": "0:0.1"}, ())
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backtest.sweep.search.BATCH", BATCH)
+
+
+def asked(tmp_path: Path, count: int, seed: int = 3, **more: Any) -> list[dict[str, Any]]:
+    sweep = Sweep(trend_subject(900), **{"threads": 2, **more})
+    journal = tmp_path / "study.journal"
+    found = search(sweep, AXES, count, metric="return", seed=seed, journal=journal)
+    return [row.plain() for row in found]
+
+
+def test_optuna_asks_the_same_of_any_number_of_threads(tmp_path: Path) -> None:
+    first = asked(tmp_path, 72)
+    assert first == asked(tmp_path, 72, threads=1)
+    assert first != asked(tmp_path, 72, seed=4)
+    # it learns: what it asks for late is better than what it asked for blindly
+    gained = [row["metrics"]["return"] for row in first]
+    assert sum(gained[-24:]) > sum(gained[:24])
+
+
+def test_a_resumed_search_gives_the_trials_of_an_unbroken_one(tmp_path: Path) -> None:
+    store, whole = Store(tmp_path / "s.sqlite"), asked(tmp_path, 72)
+    assert asked(tmp_path, 48, store=store) == whole[:48]
+    begun = Begun()
+    assert asked(tmp_path, 72, store=store, resume=True, trials=begun) == whole
+    assert begun.count <= 72 - 48
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    (study,) = storage.get_all_studies()
+    states = {trial.state.name for trial in storage.get_all_trials(study._study_id)}
+    assert states == {"COMPLETE"}
+
+
+def test_an_unknown_metric_suggests_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'sharpe'"):
+        list(
+            search(Sweep(trend_subject(), threads=1), AXES, 8, metric="sharp", seed=1, journal=None)
+        )
