@@ -4,7 +4,7 @@ A reply comes from the cassette, or where there is a caller from a model and the
 cassette. Without a caller what was never recorded is an error, and no model can be reached.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import anyio
@@ -22,6 +22,7 @@ from forecasting.registry import Model, Registry
 from forecasting.text import canonical, digest
 
 Arms = Mapping[str, Mapping[str, int]]
+Place = Callable[[int], int]
 
 
 class _Head(NamedTuple):
@@ -58,9 +59,11 @@ class Advisor:
         if self._caller is not None:
             await self._caller.close()
 
-    async def ask(self, question: Question) -> Reply:
+    async def ask(self, question: Question, place: Place = lambda latency_ms: latency_ms) -> Reply:
         """How the question ends; a model's failure is an outcome, never an exception.
 
+        ``place`` may make a call's latency longer before it is recorded: live, where answers come
+        one after the other, so that a replay has them in the same order.
         CassetteMiss in a replay for a call never recorded; PromptError and UnknownName for a
         question that cannot be put.
         """
@@ -78,6 +81,7 @@ class Advisor:
                 replayed = entry is not None
                 if entry is None:
                     call = await self._caller.call(request)
+                    call.latency_ms = place(call.latency_ms)
                     entry = self._entry(request, prompt, arms, call, filled.evidence)
                     await anyio.to_thread.run_sync(self.cassette.add, entry)
             self._asking.pop(request.key, None)

@@ -5,6 +5,8 @@ A call is let end even when its answer will be late: what was asked and paid for
 question that a stop leaves open ends as late, by the clock of the events.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -19,7 +21,7 @@ from daemon.journal import read_events
 from daemon.journal.calls import write_calls
 from daemon.live.service import Service
 from forecasting.advisor import Advisor
-from forecasting.questions import Question
+from forecasting.questions import Question, Reply
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,33 @@ class Recent:
             self._bars[i] = known[-CLOSES_TOLD:]
 
 
+class Turns:
+    """Answers are heard one after the other, each known a millisecond after the one before: then a
+    replay, which has only the times, hears them in the same order."""
+
+    def __init__(self) -> None:
+        self._known_ms = 0
+        self._taken = self._heard = 0
+        self._moved = anyio.Condition()
+
+    def take(self, question_ms: int, latency_ms: int) -> tuple[int, int]:
+        """A turn for an answer that has just come; answers the turn and the latency to record."""
+        self._known_ms = max(question_ms + latency_ms, self._known_ms + 1)
+        self._taken += 1
+        return self._taken, self._known_ms - question_ms
+
+    @asynccontextmanager
+    async def hear(self, turn: int) -> AsyncIterator[None]:
+        """Wait until every turn before this one is over."""
+        async with self._moved:
+            while self._heard < turn - 1:
+                await self._moved.wait()
+        yield
+        async with self._moved:
+            self._heard = turn
+            self._moved.notify_all()
+
+
 class LiveAdvisor:
     """Answers questions while ``run`` runs; the call is journaled before its answer is heard.
 
@@ -78,6 +107,7 @@ class LiveAdvisor:
 
     async def run(self) -> None:
         """Have questions answered, all at once as far as the services allow."""
+        self._turns = Turns()
         async with anyio.create_task_group() as group, self._take.clone() as questions:
             async for row, question in questions:
                 group.start_soon(self._answer, row, question)
@@ -89,13 +119,27 @@ class LiveAdvisor:
         await self._advisor.close()
 
     async def _answer(self, row: Any, question: Question) -> None:
-        reply = await self._advisor.ask(question)
+        turns, taken = self._turns, 0
+
+        def place(latency_ms: int) -> int:
+            nonlocal taken
+            taken, latency_ms = turns.take(question.ts, latency_ms)
+            return latency_ms
+
+        reply = await self._advisor.ask(question, place)
+        if not taken:  # the cassette knew
+            place(reply.latency_ms)
+        async with turns.hear(taken):
+            await self._tell(row, reply)
+
+    async def _tell(self, row: Any, reply: Reply) -> None:
+        """Journal the call, then let the loop hear the answer."""
         journal, call = self._service.journal, [(int(row["order"]), reply)]
         await to_thread.run_sync(write_calls, journal.engine, journal.run_id, call)
         log.info(
             "answered",
-            book=question.book,
-            instrument=question.instrument,
+            book=reply.question.book,
+            instrument=reply.question.instrument,
             question=int(row["order"]),
             model=reply.model,
             prompt=reply.prompt,
