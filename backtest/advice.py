@@ -4,7 +4,6 @@ Live and in replay the same few lines say what a model is told and what its answ
 recorded reply is found again, and weighs the same, in both.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -107,6 +106,7 @@ class Desk:
             "history": self._closes,
             "news": lambda _book, _row: (),
         }
+        self._unsaid = make_events(Kind.OPINION, [0])
         self._slots: dict[str, list[str]] = {}
         for book in engine.books:
             if book.advice is not None:
@@ -147,24 +147,17 @@ class Desk:
     def opinion(self, row: Any, reply: Reply) -> Records:
         """The event of a reply: known when the answer came, of the question's instrument."""
         book = self._engine.books[int(row["book"])]
+        event = self._unsaid.copy()
+        told = event[0]
+        told["ts_known"] = told["ts_event"] = int(row["ts"]) + reply.latency_ms
+        told["instrument"] = self._places[book.instrument]
+        told["question"] = row["order"]
+        told["verdict"] = _VERDICTS.get(reply.outcome, Verdict.UNREACHABLE)
         said = reply.answer
-        told = {"side": math.nan, "certainty": math.nan, "share": math.nan, "chance": math.nan}
         if isinstance(said, Opinion):
-            chance = said.probability if isinstance(said, Forecast) else math.nan
-            told = {
-                "side": _SIDES[said.side],
-                "certainty": said.confidence,
-                "share": 1.0,
-                "chance": chance,
-            }
-        event = make_events(
-            Kind.OPINION,
-            [int(row["ts"]) + reply.latency_ms],
-            question=[float(row["order"])],
-            verdict=[float(_VERDICTS.get(reply.outcome, Verdict.UNREACHABLE))],
-            **{name: [value] for name, value in told.items()},
-        )
-        event["instrument"] = self._places[book.instrument]
+            told["side"], told["certainty"], told["share"] = _SIDES[said.side], said.confidence, 1.0
+            if isinstance(said, Forecast):
+                told["chance"] = said.probability
         return event
 
     def _features(self, book: Book, row: Any) -> dict[str, float]:

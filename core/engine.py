@@ -200,6 +200,7 @@ class Engine:
         self.arrays = self._build(terms, ranked, order, equity)
         self.state = self._point(terms.ports)
         self._state_at = int(self.state.ctypes.data)
+        self._account, self._asked = self.arrays["account"][0], 0
         for b, book in enumerate(self.books):
             self._wire_strategy(b, book)
 
@@ -371,7 +372,7 @@ class Engine:
             track.ctypes.data,
             OUTCOMES_PER_CALL,
         )
-        failed = int(self.arrays["account"][0]["failed"])
+        failed = int(self._account["failed"])
         if failed:
             raise self._error(failed)
         return Step(at, self.arrays["outcomes"][: int(self.state[0]["written"])])
@@ -402,9 +403,13 @@ class Engine:
         return bool((outcomes["reason"][moved] == Mode.HALTED).any())
 
     def questions(self, outcomes: Records) -> Records:
-        """The questions among these that an advisor must be given."""
+        """The questions among these (a copy), of the step just taken, for an advisor."""
         if not self.advised:
             return outcomes[:0]
+        asked = int(self._account["questions"])
+        if asked == self._asked:
+            return outcomes[:0]
+        self._asked = asked
         return outcomes[outcomes["kind"] == Result.QUESTION]
 
     def shown(self, b: int) -> dict[str, float]:
