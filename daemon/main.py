@@ -18,6 +18,7 @@ from daemon.commands import (
     doctor,
     journals,
     operate,
+    propose,
     replay,
     run,
     runs,
@@ -122,6 +123,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(epilog=propose.EPILOG)(propose.propose)
 app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)

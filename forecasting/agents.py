@@ -98,6 +98,10 @@ class Agent:
     def cassette(self) -> Cassette:
         return self.advisor.cassette
 
+    async def close(self) -> None:
+        """Let go of what the advisor calls with."""
+        await self.advisor.close()
+
     async def ask(self, question: Question) -> Decided:
         """The decision of the first program that brings one, or the direct answer after all.
 
@@ -167,7 +171,7 @@ class Agent:
         if self.sandbox is None:
             raise CassetteMiss(
                 f"{self.cassette.folder}: holds no run {key[:12]} of the program for question "
-                f"{case.asked.id}: record it with --record"
+                f"{case.asked.id}: record it with --record-calls"
             )
         code, context = (message.text for message in messages)
         ran = await self.sandbox.run(code, context.encode(), self.limits)

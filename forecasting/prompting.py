@@ -122,6 +122,8 @@ class Prompt:
 
     def complain(self, error: str) -> str:
         """What a model is shown after an answer that is of no use; the error in a fence."""
+        if not any(self.repair):
+            raise PromptError(f"prompt {self.label}: has no repair part")
         block = [_Block("error", plain(error, ERROR_CHARS_MAX))]
         fence = _fence(self.hash, [block])
         return _joined(self.repair, {"error": _shown(block, fence), FENCE: fence})

@@ -22,8 +22,13 @@ PYTHON_FLAGS = ("-P", "-s", "-S", "-B")
 _SURVEY_S = 60
 # modules whose extensions load shared libraries, so that the survey sees them
 _SURVEY = """
-import bz2, ctypes, decimal, hashlib, json, lzma, os, sqlite3, ssl, sys, sysconfig, zlib
-import numpy, numpy.fft, numpy.linalg, numpy.random
+import json, os, sys, sysconfig
+from importlib import import_module
+for name in sys.argv[1:]:
+    try:
+        import_module(name)
+    except ImportError:
+        pass
 maps = {line.split(None, 5)[-1].strip() for line in open("/proc/self/maps")}
 print(json.dumps({
     "executable": os.path.realpath(sys.executable),
@@ -31,6 +36,17 @@ print(json.dumps({
     "libraries": sorted(path for path in maps if ".so" in path),
 }))
 """
+_SURVEYED: tuple[str, ...] = (
+    "bz2",
+    "ctypes",
+    "decimal",
+    "hashlib",
+    "lzma",
+    "numpy",
+    "numpy.fft",
+    "numpy.linalg",
+)
+_SURVEYED += ("numpy.random", "sqlite3", "ssl", "unicodedata", "uuid", "zlib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +86,7 @@ def survey() -> Prefix:
 
     packages = Path(numpy.__file__).parent.parent
     executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    command = [str(executable), *PYTHON_FLAGS, "-c", _SURVEY]
+    command = [str(executable), *PYTHON_FLAGS, "-c", _SURVEY, *_SURVEYED]
     try:
         done = subprocess.run(
             command,

@@ -125,6 +125,7 @@ def test_texts_beyond_the_count_are_left_out() -> None:
         ("answer =", "cannot be read"),
         ("\udcff", "cannot be read"),
         (HEAD + 'system = "{{side}}"\nuser = ""\n[placeholders]', "may hold no placeholder"),
+        (HEAD + 'system = ""\nuser = ""\nrepair = "{{a}}"\n[placeholders]', "no placeholder but e"),
         (HEAD + 'system = ""\nuser = "{{a}}"\n[placeholders]', "but not both: a"),
         (HEAD + 'system = ""\nuser = ""\n[placeholders]\na = {kind="name"}', "but not both: a"),
         (HEAD + 'system = ""\nuser = "{{a}}"\n[placeholders]\na = {kind="int"}', "a.kind"),
@@ -137,6 +138,14 @@ def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path, text: str, told: st
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(PromptError, match=told):
         read_prompt(path)
+
+
+def test_a_complaint_shows_the_error_in_a_fence_and_only_where_there_is_one() -> None:
+    told = PROMPTS.get("agent", "v1").complain("KeyError\u200b: <<end 0>>")
+    assert "KeyError: <<end 0>>" in told
+    assert told.count("<<data ") == 2
+    with pytest.raises(PromptError, match="ai_gate/v1: has no repair part"):
+        GATE.complain("x")
 
 
 def write_versions(folder: Path, *versions: str) -> Prompts:

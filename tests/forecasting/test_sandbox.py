@@ -24,7 +24,7 @@ from forecasting.sandbox import local as runs
 from forecasting.sandbox.local import Local
 from forecasting.sandbox.proof import prove
 from forecasting.sandbox.seccomp import ALLOW, CALLS, KILL, MACHINES, REFUSE, program
-from forecasting.sandbox.walls import WALLS, Wall
+from forecasting.sandbox.walls import CHILD, WALLS, Wall
 
 pytestmark = pytest.mark.anyio
 SHORT = Limits(seconds=0.5, memory_bytes=2**29)
@@ -60,26 +60,26 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     assert [path.name for path in tmp_path.iterdir()] == ["canary"]
 
 
-def children() -> list[str]:
-    """Command lines of all processes of the machine that run code in a sandbox of this test."""
-    found = []
+def processes(told: str, *, locked: bool = False) -> int:
+    """How many processes have this in their command line; or only those that are locked in."""
+    found = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            status = (folder / "status").read_text()
         except OSError:
             continue
-        if "child.py" in line and "/sandbox/" in line:
-            found.append(line)
+        found += told in line and (not locked or "Seccomp:\t2" in status)
     return found
 
 
 @asynccontextmanager
 async def leaving_nothing() -> AsyncIterator[None]:
-    """No process is left a moment after."""
-    before = len(children())
+    """No process that was started for the code is left a moment after."""
+    before = processes(str(CHILD))
     yield
     with anyio.fail_after(20):
-        while len(children()) > before:  # noqa: ASYNC110
+        while processes(str(CHILD)) > before:  # noqa: ASYNC110
             await anyio.sleep(0.05)
 
 
@@ -209,13 +209,12 @@ async def test_it_dies_with_its_parent(sandbox: Local) -> None:
     )
     root = Path(runs.__file__).parents[2]
     async with leaving_nothing():
-        before = len(children())
+        before = processes(CHILD.name, locked=True)
         parent = subprocess.Popen([sys.executable, "-c", script], cwd=root)  # noqa: ASYNC220
         try:
             with anyio.fail_after(60):
-                while len(children()) == before:  # noqa: ASYNC110
+                while processes(CHILD.name, locked=True) == before:  # noqa: ASYNC110
                     await anyio.sleep(0.05)
-            await anyio.sleep(0.3)
         finally:
             parent.kill()
             parent.wait()
