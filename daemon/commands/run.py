@@ -130,6 +130,7 @@ async def serve(
     sight = partial(watch_sight, service, feed, interval_ms, now_ms)
     line = [Task("line", feed.run), Task("sight", sight)]
     if advisor is not None:
+        advisor.ended = lookout.metrics.answered
         line.append(Task("advisor", advisor.run))
 
     def apply(found: "Settings") -> None:

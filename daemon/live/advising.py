@@ -5,7 +5,7 @@ A call is let end even when its answer will be late: what was asked and paid for
 question that a stop leaves open ends as late, by the clock of the events.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -84,10 +84,17 @@ class LiveAdvisor:
     """Answers questions while ``run`` runs; the call is journaled before its answer is heard.
 
     ``wrap`` must be put around the run's journal: it is what the newest bars are known from.
+    ``ended`` looks on at every call.
     """
 
-    def __init__(self, service: Service, advisor: Advisor) -> None:
+    def __init__(
+        self,
+        service: Service,
+        advisor: Advisor,
+        ended: Callable[[Reply], None] = lambda _reply: None,
+    ) -> None:
         self._service, self._advisor = service, advisor
+        self.ended = ended
         self._put, self._take = anyio.create_memory_object_stream[tuple[Any, Question]](
             QUESTIONS_MAX
         )
@@ -147,4 +154,5 @@ class LiveAdvisor:
             latency_ms=reply.latency_ms,
             cost_micros=reply.cost_micros,
         )
+        self.ended(reply)
         await self._service.inbox.put(self._desk.opinion(row, reply))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.engine import Engine
-from core.model import MICROS_PER_UNIT, ExitReason, Kind, Mode, Records, Result
+from core.model import MICROS_PER_UNIT, ExitReason, Kind, Mode, Records, Result, Verdict
 from daemon.journal.projection import Names
 from daemon.observe.logs import spoken
 from daemon.observe.meters import Stage, label
@@ -53,7 +53,9 @@ class Canonical:
         told: dict[str, Any] = {
             "decisions": self._decisions(of[Result.DECISION]),
             "approved": self._rows(of[Result.APPROVED], ("order", "quantity", "limit")),
-            "refused": _by_rule(of[Result.REFUSED]),
+            "refused": _counted(of[Result.REFUSED], Rule),
+            "questions": self._rows(of[Result.QUESTION], ("order", "target")),
+            "opinions": _counted(of[Result.OPINION], Verdict),
             "cancelled": len(of[Result.CANCELLED]),
             "fills": self._fills(of[Result.FILL]),
             "trades": self._trades(of[Result.TRADE]),
@@ -90,8 +92,8 @@ class Canonical:
         return told
 
 
-def _by_rule(rows: Records) -> dict[str, int]:
-    return dict(Counter(label(Rule(rule)) for rule in rows["rule"].tolist()))
+def _counted(rows: Records, rules: type[Rule] | type[Verdict]) -> dict[str, int]:
+    return dict(Counter(label(rules(rule)) for rule in rows["rule"].tolist()))
 
 
 def _quote(micros: Any) -> float:

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import MetricWrapperBase
 
 from core.model import ExitReason, Kind, Mode
+from core.model import Verdict as OpinionVerdict
+from forecasting.questions import Outcome
 from risk.gate import Rule
 
 INSTRUMENTS_LABELLED_MAX = 200
@@ -64,10 +66,11 @@ class Flow(StrEnum):
 BAR_LAG_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 JOURNAL_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STAGE_S = (1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5)
+CALL_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 LOOP_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
-def label(code: Kind | Mode | Rule | ExitReason) -> str:
+def label(code: Kind | Mode | Rule | ExitReason | OpinionVerdict) -> str:
     """An enum's member as a label value."""
     return code.name.lower()
 
@@ -152,6 +155,22 @@ class Meters:
         )
         for strategy, rule in product(strategies, Rule):
             self.intents.labels(strategy, verdict_on(rule), label(rule))
+        self.questions = self._counter(
+            "questions_total", "Questions to an advisor.", strategy=strategies
+        )
+        self.opinions = self._counter(
+            "opinions_total", "Questions by what became of them; only agreed lets an entry pass.",
+            strategy=strategies, verdict=[label(verdict) for verdict in OpinionVerdict],
+        )  # fmt: skip
+        self.calls = self._counter(
+            "model_calls_total", "Calls of language models by how they ended.", outcome=Outcome
+        )
+        self.call_latency = self._histogram(
+            "model_call_duration_seconds",
+            "From a question to its answer, retries included.",
+            CALL_S,
+        )
+        self.call_cost = self._counter("model_cost_usd_total", "Money that models cost.")
         self.orders = self._of_books(
             "orders_total", "Orders by what became of them.", books, status=OrderFate
         )

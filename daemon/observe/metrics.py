@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from core.engine import Engine
 from core.model import MICROS_PER_UNIT, ExitReason, Kind, Mode, Records, Result
+from core.model import Verdict as OpinionVerdict
 from daemon.clock import now_ms
 from daemon.observe.lines import Line, Lines
 from daemon.observe.meters import (
@@ -25,6 +26,7 @@ from daemon.observe.meters import (
     labels_of,
     verdict_on,
 )
+from forecasting.questions import Reply
 from risk.gate import Rule
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -92,6 +94,8 @@ class Metrics:
             Result.TRADE: self._trade,
             Result.CANCELLED: self._cancelled,
             Result.MODE: self._mode,
+            Result.QUESTION: self._question,
+            Result.OPINION: self._opinion,
         }
         self.resume(engine)
 
@@ -180,6 +184,19 @@ class Metrics:
         mode = Mode(told.reason)
         self._meters.gate_moves.labels(label(mode)).inc()
         self._latch(mode)
+
+    def _question(self, told: _Told) -> None:
+        self._meters.questions.labels(self._books[told.book][1]).inc()
+
+    def _opinion(self, told: _Told) -> None:
+        verdict = label(OpinionVerdict(told.rule))
+        self._meters.opinions.labels(self._books[told.book][1], verdict).inc()
+
+    def answered(self, reply: Reply) -> None:
+        """A model's call ended."""
+        self._meters.calls.labels(reply.outcome.value).inc()
+        self._meters.call_latency.observe(reply.latency_ms / 1000)
+        self._meters.call_cost.inc(reply.cost_micros / MICROS_PER_UNIT)
 
     def _latch(self, mode: Mode) -> None:
         for each in Mode:

@@ -267,7 +267,7 @@ def test_instruments_beyond_the_cap_share_a_label(monkeypatch: pytest.MonkeyPatc
 
 def test_no_label_carries_an_id_or_a_text() -> None:
     known = {"kind", "instrument", "book", "strategy", "direction", "verdict", "rule", "status"}
-    known |= {"exit", "flow", "mode", "stage", "le", "feed", "reason"}
+    known |= {"exit", "flow", "mode", "stage", "le", "feed", "reason", "outcome"}
     found = {
         name
         for (metric, labels), _ in samples(watched().metrics).items()
