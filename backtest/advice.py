@@ -6,7 +6,7 @@ recorded reply is found again, and weighs the same, in both.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from backtest.replay import Tape
 from backtest.run import Run
@@ -14,9 +14,11 @@ from core.engine import Book, Engine
 from core.errors import ConfigError
 from core.model import MARKET_FIELDS, Kind, Records, Verdict
 from core.strategy import Source
-from forecasting.advisor import Advisor
+from forecasting.advisor import Place
+from forecasting.cassette import Cassette
 from forecasting.prompting import Prompts
 from forecasting.questions import Forecast, Opinion, Outcome, Question, Reply, Side
+from forecasting.registry import Registry
 from markets.history import make_events
 
 CLOSES_TOLD = 48
@@ -34,6 +36,21 @@ _SIDES: Mapping[Side, float] = {"long": 1.0, "short": -1.0, "flat": 0.0}
 
 Bars = Callable[[int, int], Records]
 """The newest bars of an instrument, at most so many, the oldest first."""
+
+
+class Answerer(Protocol):
+    """Who answers: an Advisor of ``forecasting``, or a Panel with an agent."""
+
+    @property
+    def prompts(self) -> Prompts: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def cassette(self) -> Cassette: ...
+
+    async def ask(self, question: Question, place: Place = ...) -> Reply: ...
+
+    async def close(self) -> None: ...
 
 
 class Open:
@@ -89,7 +106,7 @@ class Desk:
         self,
         engine: Engine,
         bars: Bars,
-        advisor: Advisor,
+        advisor: Answerer,
         view: Open,
     ) -> None:
         self._engine, self._bars, self._view = engine, bars, view
@@ -141,6 +158,7 @@ class Desk:
             side=_side(float(row["target"])),
             model=advice.model,
             prompt=advice.prompt,
+            agent=advice.agent,
             context={name: self._tells[name](book, row) for name in self._slots[book.name]},
         )
 
@@ -208,7 +226,7 @@ class Advised:
     ``masked`` hides ticker, dates and price level: what a model gains by memory, it loses there.
     """
 
-    def __init__(self, advisor: Advisor, *, masked: bool = False) -> None:
+    def __init__(self, advisor: Answerer, *, masked: bool = False) -> None:
         self._advisor = advisor
         self._view = Masked() if masked else Open()
         self.replies: list[Reply] = []

@@ -58,9 +58,10 @@ class Models(Section):
     """Language models: the file that declares them (the one that ships where empty), the cassette
     that keeps every call, and the most money to spend, nothing unless it is said here.
 
-    ``arms`` are weights by prompt and version. A service's key comes from the systemd credential
-    that the file names, ``LOCKSTEP__MODELS__KEYS__NAME``, or a file of ``key_files`` that only its
-    owner may read.
+    ``arms`` are weights by prompt and version. An agent's code runs in the first sandbox of the
+    list that proves itself, and without one not at all. The key of a service, which the file names,
+    comes from the systemd credential ``models_keys__NAME``, ``LOCKSTEP__MODELS__KEYS__NAME``, or a
+    file of ``key_files`` that only its owner may read.
     """
 
     file: Path | None = None
@@ -69,6 +70,8 @@ class Models(Section):
     day_usd: float = Field(0.0, ge=0)
     model_day_usd: dict[str, float] = {}
     arms: dict[str, dict[str, int]] = {}
+    sandboxes: tuple[Literal["bubblewrap", "landlock", "daytona"], ...] = ("bubblewrap", "landlock")
+    daytona_url: str = ""
     keys: dict[str, Secret] = {}
     key_files: dict[str, Path] = {}
 

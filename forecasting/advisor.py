@@ -25,6 +25,11 @@ Arms = Mapping[str, Mapping[str, int]]
 Place = Callable[[int], int]
 
 
+def unplaced(latency_ms: int) -> int:
+    """The latency as it was measured."""
+    return latency_ms
+
+
 class _Head(NamedTuple):
     """What all calls of one model and schema share, and its hash."""
 
@@ -59,7 +64,7 @@ class Advisor:
         if self._caller is not None:
             await self._caller.close()
 
-    async def ask(self, question: Question, place: Place = lambda latency_ms: latency_ms) -> Reply:
+    async def ask(self, question: Question, place: Place = unplaced) -> Reply:
         """How the question ends; a model's failure is an outcome, never an exception.
 
         ``place`` may make a call's latency longer before it is recorded: live, where answers come

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from forecasting.advisor import Advisor
+from forecasting.advisor import Advisor, Place, unplaced
 from forecasting.calls import key_of
 from forecasting.cassette import Cassette, Entry
 from forecasting.errors import CassetteMiss
@@ -272,3 +272,23 @@ def _limits(limits: Limits) -> Mapping[str, float]:
         "printed_bytes": limits.printed_bytes,
         "result_bytes": limits.result_bytes,
     }
+
+
+class Panel:
+    """An advisor, and an agent for the questions that want one: an advisor to whoever asks."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.prompts, self.registry = agent.prompts, agent.registry
+        self.cassette = agent.cassette
+
+    async def ask(self, question: Question, place: Place = unplaced) -> Reply:
+        """As an advisor's. An agent's latency is that of its steps, each recorded by itself, so it
+        is not placed."""
+        if question.agent:
+            return await self._agent.ask(question)
+        return await self._agent.advisor.ask(question, place)
+
+    async def close(self) -> None:
+        """Let go of what the advisor calls with."""
+        await self._agent.close()

@@ -110,7 +110,7 @@ class Question:
     ``id`` is unique and never reused; ``ts`` (unix ms, UTC) is when it was raised; ``side`` is what
     the strategy wants. ``prompt`` is ``name`` or ``name/version``; ``context`` fills its
     placeholders. ``sample`` tells apart questions that are asked several times. ``turns`` go on a
-    conversation, see :meth:`after`.
+    conversation, see :meth:`after`. An ``agent`` is wanted to decide it by a program.
     """
 
     id: str
@@ -123,6 +123,7 @@ class Question:
     context: Mapping[str, Any]
     sample: int = 0
     turns: tuple[Message, ...] = ()
+    agent: bool = False
 
     def after(self, reply: "Reply", complaint: str) -> "Question":
         """The same question, having shown the model its reply and what is wrong with it."""

@@ -4,10 +4,11 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine as Database
 
+from backtest.advice import Answerer
 from config.settings import Models
 from core.errors import ConfigError
 from core.model import MICROS_PER_UNIT
@@ -19,6 +20,9 @@ from forecasting.cassette import Cassette
 from forecasting.clients import open_clients
 from forecasting.prompting import Prompts
 from forecasting.registry import Registry
+
+if TYPE_CHECKING:
+    from forecasting.sandbox import Sandbox
 
 SHIPPED = Path(__file__).resolve().parents[2] / "forecasting" / "models.toml"
 
@@ -67,6 +71,37 @@ def calling_advisor(
     )
 
 
+def with_agent(advisor: Advisor, sandbox: "Sandbox | None") -> Answerer:
+    """The advisor, and an agent beside it for the books that want one."""
+    from forecasting.agents import Agent, Panel
+
+    return Panel(Agent(advisor, sandbox))
+
+
+def choose_sandbox(
+    models: Models, owner: str, environ: Mapping[str, str] = os.environ
+) -> "Sandbox":
+    """The first sandbox of the settings that proves itself; SandboxUnavailable when none does."""
+    import anyio
+
+    from forecasting.sandbox import choose
+    from forecasting.sandbox.local import Local
+
+    sandboxes: dict[str, Sandbox] = {}
+    for name in models.sandboxes:
+        if name == "daytona":
+            from forecasting.sandbox.daytona import API_URL, Account, Daytona
+
+            key = _key("daytona_key", models, environ)
+            if key is None:
+                raise ConfigError("models.sandboxes names daytona, and its daytona_key is nowhere")
+            url = models.daytona_url or API_URL
+            sandboxes[name] = Daytona(Account(api_key=key, owner=owner, api_url=url))
+        else:
+            sandboxes[name] = Local(name)
+    return anyio.run(choose, sandboxes)
+
+
 def limits_of(models: Models) -> Limits:
     """The most to spend, in micros."""
     return Limits(
@@ -84,14 +119,15 @@ def _keys(registry: Registry, models: Models, environ: Mapping[str, str]) -> dic
     """The key of every service some model uses, by the name the registry gives it."""
     used = {model.service for model in registry.models.values()}
     names = {registry.services[name].credential for name in used} - {""}
-    found: dict[str, Any] = {
-        name: read_secret(
-            "models",
-            f"keys__{name}",
-            given=models.keys.get(name),
-            file=models.key_files.get(name),
-            environ=environ,
-        )
-        for name in sorted(names)
-    }
+    found = {name: _key(name, models, environ) for name in sorted(names)}
     return {name: key for name, key in found.items() if key is not None}
+
+
+def _key(name: str, models: Models, environ: Mapping[str, str]) -> str | None:
+    return read_secret(
+        "models",
+        f"keys__{name}",
+        given=models.keys.get(name),
+        file=models.key_files.get(name),
+        environ=environ,
+    )

@@ -77,29 +77,39 @@ def run(
         def read() -> "Settings":
             return read_settings(choices).settings
 
-        anyio.run(_serve, service, resolved.settings, SECRETS, read, flags_of(choices))
+        asked = live_advisor(service, resolved.settings)
+        told = (SECRETS, read, flags_of(choices), asked)
+        anyio.run(_serve, service, resolved.settings, *told)
     finally:
         database.dispose()
 
 
 async def _serve(
-    service: "Service", settings: "Settings", secrets: "Secrets", read: "Read", flags: list[str]
+    service: "Service",
+    settings: "Settings",
+    secrets: "Secrets",
+    read: "Read",
+    flags: list[str],
+    advisor: "LiveAdvisor | None",
 ) -> None:
     feed = live_feed(service, settings)
-    await serve(service, feed, settings, secrets, read, flags, live_advisor(service, settings))
+    await serve(service, feed, settings, secrets, read, flags, advisor)
 
 
 def live_advisor(service: "Service", settings: "Settings") -> "LiveAdvisor | None":
     """Who answers the books that ask; None where none does."""
-    if all(book.advice is None for book in service.engine.books):
+    advice = [book.advice for book in service.engine.books if book.advice is not None]
+    if not advice:
         return None
     from daemon.clock import now_ms
-    from daemon.commands.advisors import calling_advisor
+    from daemon.commands.advisors import calling_advisor, choose_sandbox, with_agent
     from daemon.live.advising import LiveAdvisor
 
-    journal = service.journal
-    advisor = calling_advisor(settings.models, journal.engine, journal.run_id, now_ms)
-    return LiveAdvisor(service, advisor)
+    journal, models = service.journal, settings.models
+    agents = any(each.agent for each in advice)
+    sandbox = choose_sandbox(models, journal.run_id) if agents else None
+    advisor = calling_advisor(models, journal.engine, journal.run_id, now_ms)
+    return LiveAdvisor(service, with_agent(advisor, sandbox))
 
 
 async def serve(

@@ -104,20 +104,29 @@ def run_plan(plan: Plan, wishes: Wishes, *, masked: bool = False) -> Run:
 
 def _advisor(plan: Plan, wishes: Wishes, *, masked: bool) -> "Advised | None":
     """Who answers the books that ask; None where none does."""
-    if all(entry.book.advice is None for entry in plan.setup.books):
+    advice = [entry.book.advice for entry in plan.setup.books if entry.book.advice is not None]
+    if not advice:
         return None
     from backtest.advice import Advised
-    from daemon.commands.advisors import calling_advisor, replaying_advisor
+    from daemon.commands.advisors import (
+        calling_advisor,
+        choose_sandbox,
+        replaying_advisor,
+        with_agent,
+    )
 
-    settings = plan.shelf.resolved.settings
-    if not wishes.calls:
-        return Advised(replaying_advisor(settings.models), masked=masked)
-    from daemon.clock import now_ms
-    from daemon.journal import open_journal
+    models, sandbox = plan.shelf.resolved.settings.models, None
+    if wishes.calls:
+        from daemon.clock import now_ms
+        from daemon.journal import open_journal
 
-    database = open_journal(settings.paths.journal)
-    advisor = calling_advisor(settings.models, database, "replay", now_ms)
-    return Advised(advisor, masked=masked)
+        database = open_journal(plan.shelf.resolved.settings.paths.journal)
+        advisor = calling_advisor(models, database, "replay", now_ms)
+        if any(each.agent for each in advice):
+            sandbox = choose_sandbox(models, "replay")
+    else:
+        advisor = replaying_advisor(models)
+    return Advised(with_agent(advisor, sandbox), masked=masked)
 
 
 def _with_plugins(run: Run, plan: Plan) -> Run:

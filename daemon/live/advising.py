@@ -14,13 +14,12 @@ import numpy as np
 import structlog
 from anyio import to_thread
 
-from backtest.advice import CLOSES_TOLD, Desk, Open
+from backtest.advice import CLOSES_TOLD, Answerer, Desk, Open
 from core.model import EVENT, Kind, Records, joined
 from core.ports import Journal
 from daemon.journal import read_events
 from daemon.journal.calls import write_calls
 from daemon.live.service import Service
-from forecasting.advisor import Advisor
 from forecasting.questions import Question, Reply
 
 log = structlog.get_logger(__name__)
@@ -90,7 +89,7 @@ class LiveAdvisor:
     def __init__(
         self,
         service: Service,
-        advisor: Advisor,
+        advisor: Answerer,
         ended: Callable[[Reply], None] = lambda _reply: None,
     ) -> None:
         self._service, self._advisor = service, advisor
