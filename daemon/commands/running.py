@@ -1,7 +1,7 @@
 """Running a plan: replay it, keep the run, write what was asked for, and tell the result."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ from backtest.run import Run
 from daemon.commands.kept import keep
 from daemon.commands.setups import Plan, runs_folder
 from daemon.commands.shelf import warmup_bars
-from daemon.commands.summary import summarise, write_summary
+from daemon.commands.summary import summarise, told_by, write_summary
 from daemon.console import making, write, write_json
 
 if TYPE_CHECKING:
     from backtest.advice import Advised
+    from forecasting.questions import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,17 @@ class Wishes:
 
 def run_and_tell(plan: Plan, wishes: Wishes) -> None:
     """Replay, keep the run, write the report and the journal if wished, and tell the result."""
-    run = run_plan(plan, wishes)
+    asked = _advisor(plan, wishes)
+    run = run_plan(plan, wishes, asked)
     folder = keep(run, runs_folder(plan.shelf.resolved))
     result = summarise(run, folder)
-    if wishes.masked:
-        result["control"] = _control(result, summarise(run_plan(plan, wishes, masked=True)))
+    if asked is not None:
+        result["advice"] = told_by(run, asked.replies)
+        if wishes.masked:
+            control = run_plan(plan, wishes, _advisor(plan, wishes, masked=True))
+            result["control"] = _control(result, summarise(control))
     result["caveats"] = [*_never_warm(plan), *result["caveats"]]
-    places = _written(run, wishes, folder)
+    places = _written(run, wishes, folder, asked.replies if asked else ())
     if wishes.json:
         write_json({**result, **places})
         return
@@ -59,7 +64,7 @@ def _never_warm(plan: Plan) -> Iterator[str]:
             yield f"{book.name} never decided: it needs {needed:,} bars to begin, of {bars:,} here."
 
 
-def _written(run: Run, wishes: Wishes, folder: Path) -> dict[str, str]:
+def _written(run: Run, wishes: Wishes, folder: Path, replies: "Sequence[Reply]") -> dict[str, str]:
     """Report and journal, where they were wished for, and where they are now."""
     places = {}
     if wishes.report is not None:
@@ -73,7 +78,7 @@ def _written(run: Run, wishes: Wishes, folder: Path) -> dict[str, str]:
 
         result = summarise(run)
         places["journal"] = record(
-            run, wishes.journal, kept_ms=now_ms(), path=folder, result=result
+            run, wishes.journal, kept_ms=now_ms(), path=folder, result=result, replies=replies
         )
     return places
 
@@ -85,10 +90,9 @@ def _control(open_: dict[str, Any], masked: dict[str, Any]) -> dict[str, Any]:
     return {**told, "gap": None if None in known else known[0] - known[1]}
 
 
-def run_plan(plan: Plan, wishes: Wishes, *, masked: bool = False) -> Run:
-    """The finished run of a plan; ``masked`` for the control of what its models remember."""
+def run_plan(plan: Plan, wishes: Wishes, asked: "Advised | None" = None) -> Run:
+    """The finished run of a plan; ``asked`` answers the books that ask."""
     events = sum(len(history.events) for history in plan.histories.values())
-    asked = _advisor(plan, wishes, masked=masked)
     with making(events, quiet=wishes.json) as progress:
         run = replay(
             plan.setup,
@@ -102,7 +106,7 @@ def run_plan(plan: Plan, wishes: Wishes, *, masked: bool = False) -> Run:
     return _with_plugins(run if asked is None else asked.sealed(run), plan)
 
 
-def _advisor(plan: Plan, wishes: Wishes, *, masked: bool) -> "Advised | None":
+def _advisor(plan: Plan, wishes: Wishes, *, masked: bool = False) -> "Advised | None":
     """Who answers the books that ask; None where none does."""
     advice = [entry.book.advice for entry in plan.setup.books if entry.book.advice is not None]
     if not advice:

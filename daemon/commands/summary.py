@@ -1,13 +1,17 @@
 """The result of a run: as the JSON that ``replay --json`` promises, and as tables for a person."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from backtest.breakdown import Breakdown, Row
 from backtest.run import Run, beyond
 from backtest.statistics import span, summary
-from core.model import MICROS_PER_UNIT
+from core.model import MICROS_PER_UNIT, Result, Verdict
 from daemon.console import write, write_note, write_table
+from forecasting.questions import Reply
 from markets.history import utc
 
 HEADLINES = (
@@ -42,6 +46,19 @@ def summarise(run: Run, path: Path | None = None) -> dict[str, Any]:
     return {**result, **({"path": str(path)} if path else {})}
 
 
+def told_by(run: Run, replies: Sequence[Reply]) -> dict[str, Any]:
+    """What models were asked and what became of it, with what it cost when it was recorded."""
+    rules, counts = np.unique(run.of(Result.OPINION)["rule"], return_counts=True)
+    pairs = zip(rules.tolist(), counts.tolist(), strict=True)
+    return {
+        "questions": len(run.of(Result.QUESTION)),
+        "verdicts": {Verdict(rule).name.lower(): count for rule, count in pairs},
+        "calls_made": sum(not reply.replayed for reply in replies),
+        "contaminated": sum(reply.contaminated for reply in replies),
+        "cost_usd": sum(reply.cost_micros for reply in replies) / MICROS_PER_UNIT,
+    }
+
+
 def _contamination(run: Run, clean: Run | None) -> str:
     assert run.clean_from_ms is not None
     if clean is None:
@@ -71,6 +88,9 @@ def write_summary(run: Run, result: dict[str, Any]) -> None:
     if told is not None:
         write_table(_BOOK_COLUMNS, [_book_row(row) for row in Breakdown(told).by_book])
         write()
+    if advice := result.get("advice"):
+        said = ", ".join(f"{count:,} {verdict}" for verdict, count in advice["verdicts"].items())
+        write_note(f"{advice['questions']:,} questions to models: {said or 'no answer'}.")
     if control := result.get("control"):
         write_note(
             f"With ticker, dates and price level hidden the models made "

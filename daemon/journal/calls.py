@@ -14,7 +14,8 @@ _SUMS = ("latency_ms", "tokens_in", "tokens_out", "cost_micros", "attempts")
 
 
 def write_calls(engine: Engine, run_id: str, replies: Sequence[tuple[int, Reply]]) -> None:
-    """Add the calls behind the answers to these questions, by their numbers in the run."""
+    """Add the calls behind the answers to these questions, by their numbers in the run; what is
+    there already stays."""
     rows = [
         {
             "run_id": run_id,
@@ -27,9 +28,13 @@ def write_calls(engine: Engine, run_id: str, replies: Sequence[tuple[int, Reply]
         }
         for number, reply in replies
     ]
-    if rows:
-        with transaction(engine, writes=True) as connection:
-            connection.execute(insert(calls), rows)
+    if not rows:
+        return
+    with transaction(engine, writes=True) as connection:
+        known = select(calls.c.question).where(calls.c.run_id == run_id)
+        there = set(connection.scalars(known))
+        if new := [row for row in rows if row["question"] not in there]:
+            connection.execute(insert(calls), new)
 
 
 class SqlSpending:

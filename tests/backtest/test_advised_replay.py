@@ -1,14 +1,9 @@
 """A replay with a model in it: recorded once, then the same bytes with nobody to call."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import anyio
 import pytest
-from advised import PROMPTS, RICH, Sums, registry_of
+from advised import PROMPTS, RICH, Sums, agreeing, registry_of, served
 from advised import START as LLM_START
 from standin_ollama import StandinOllama
 from worlds import NO_LIMITS, one_book, play, walk
@@ -26,32 +21,6 @@ from forecasting.clients import open_clients
 from strategies.trend import TREND
 
 HISTORY = walk(600, seed=5)
-
-
-@contextmanager
-def served(standin: StandinOllama) -> Iterator[StandinOllama]:
-    """The stand-in on a loop of its own, for a replay brings its own."""
-    ready, done = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with standin.open():
-            ready.set()
-            await anyio.to_thread.run_sync(done.wait)
-
-    thread = threading.Thread(target=anyio.run, args=(serve,))
-    thread.start()
-    ready.wait(10)
-    try:
-        yield standin
-    finally:
-        done.set()
-        thread.join(10)
-
-
-def agreeing(body: dict[str, Any]) -> str:
-    """It likes longs only."""
-    side = "long" if "wants to be: long" in body["messages"][-1]["content"] else "flat"
-    return f'{{"side":"{side}","confidence":0.8,"rationale":"so","evidence":[]}}'
 
 
 def run_with(

@@ -1,10 +1,13 @@
 """A small world to ask in: a registry of both stand-ins, sums in memory, and a question."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import standin_ollama
 import standin_openai
 from standin_http import StandinHttp
@@ -133,3 +136,29 @@ async def advised(
 def replaying(folder: Path) -> Advisor:
     """An advisor without a caller."""
     return Advisor(prompts=PROMPTS, registry=registry_of(), cassette=Cassette(folder))
+
+
+@contextmanager
+def served(standin: StandinHttp) -> Iterator[StandinHttp]:
+    """The stand-in on a loop of its own, for a replay brings its own."""
+    ready, done = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with standin.open():
+            ready.set()
+            await anyio.to_thread.run_sync(done.wait)
+
+    thread = threading.Thread(target=anyio.run, args=(serve,))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield standin
+    finally:
+        done.set()
+        thread.join(10)
+
+
+def agreeing(body: dict[str, Any]) -> str:
+    """It likes longs only."""
+    side = "long" if "wants to be: long" in body["messages"][-1]["content"] else "flat"
+    return f'{{"side":"{side}","confidence":0.8,"rationale":"so","evidence":[]}}'
