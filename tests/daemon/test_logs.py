@@ -190,7 +190,7 @@ def test_the_longer_secret_is_hidden_whole() -> None:
 def test_elsewhere_than_a_terminal_a_line_is_json(configured: Callable[..., io.StringIO]) -> None:
     stream = configured()
     structlog.get_logger("daemon").info("ready", orders=2)
-    logging.getLogger("uvicorn.error").info("started %s", "now")
+    logging.getLogger("a.library").info("started %s", "now")
     assert lines(stream) == [
         {
             "event": "ready",
@@ -201,7 +201,7 @@ def test_elsewhere_than_a_terminal_a_line_is_json(configured: Callable[..., io.S
         },
         {
             "event": "started now",
-            "logger": "uvicorn.error",
+            "logger": "a.library",
             "level": "info",
             "timestamp": "2025-05-04T00:00:00.007Z",
         },
