@@ -1,4 +1,4 @@
-"""``lockstep run``: the loop as a service, on paper, against a live market."""
+"""``lockstep run``: the loop as a service against a live market, on paper or at a venue."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,15 +8,21 @@ from daemon.commands.journals import Url, journal_url
 from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from backtest.assemble import Setup
     from config.layers import Resolved
+    from config.settings import Line
+    from daemon.journal import RunRow
     from daemon.live.service import Service
     from daemon.observe.redaction import Secrets
+    from markets.drift.feed import DriftFeed
     from markets.hyperliquid.feed import HyperliquidFeed
 
 EPILOG = (
     "Example: lockstep run --config paper.toml\n\n"
-    "It trades on paper: orders fill in the simulated venue, with every cost. SIGTERM drains and "
-    "ends it; started again, it goes on where its journal stands."
+    "On paper orders fill in the simulated venue, with every cost; live.venue sends them out. "
+    "SIGTERM drains and ends it; started again, it goes on where its journal stands."
 )
 CARRIED = frozenset(
     {
@@ -27,6 +33,10 @@ CARRIED = frozenset(
 """What the live feed carries."""
 
 LINK_LOOK_S = 1.0
+
+RealMoney = Annotated[
+    bool, typer.Option("--real-money", help="With live.real_money: orders may go to a mainnet.")
+]
 
 Name = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="The run in the journal (live.run).")
@@ -41,8 +51,9 @@ def run(
     config: Config = None,
     run_: Name = None,
     journal: Url = None,
+    real_money: RealMoney = False,
 ) -> None:
-    """Trade on paper against a live market, until stopped."""
+    """Trade against a live market until stopped, on paper unless live.venue says otherwise."""
     import anyio
 
     from daemon.clock import now_ms
@@ -50,7 +61,7 @@ def run(
     from daemon.commands.setups import live_setup
     from daemon.commands.shelf import open_shelf
     from daemon.journal import open_journal
-    from daemon.live.service import open_service, paper_row
+    from daemon.live.service import open_service
     from daemon.observe.logs import configure
     from daemon.observe.redaction import Secrets
 
@@ -65,18 +76,40 @@ def run(
     )
     resolved = read_settings(choices)
     setup = live_setup(resolved, open_shelf(resolved))
+    name = run_ or resolved.settings.live.run
     database = open_journal(journal or journal_url(resolved.settings.paths.journal))
     try:
-        row = paper_row(run_ or resolved.settings.live.run, setup, started_ms=now_ms())
         carried = {instrument.name: CARRIED for instrument in setup.instruments}
-        service = open_service(setup, carried, database, row, now_ms)
-        anyio.run(_serve, service, resolved, secrets)
+        row, codes = _row(resolved, name, setup)
+        service = open_service(setup, carried, database, row, now_ms, codes)
+        anyio.run(_serve, service, resolved, secrets, real_money)
     finally:
         database.dispose()
 
 
-async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -> None:
+def _row(
+    resolved: "Resolved", name: str, setup: "Setup"
+) -> "tuple[RunRow, Mapping[int, str] | None]":
+    """The run's row in the journal, and the names of its venue's codes."""
+    from dataclasses import replace
+
+    from daemon.clock import now_ms
+    from daemon.journal import RunMode
+    from daemon.live.service import paper_row
+
+    row = paper_row(name, setup, started_ms=now_ms())
+    if resolved.settings.live.venue == "paper":
+        return row, None
+    from markets.drift.layout import codes
+
+    return replace(row, mode=RunMode.LIVE), codes()
+
+
+async def _serve(
+    service: "Service", resolved: "Resolved", secrets: "Secrets", real_money: bool
+) -> None:
     import os
+    from contextlib import AsyncExitStack
     from functools import partial
 
     from daemon.live.lookout import Lookout
@@ -87,7 +120,17 @@ async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -
     settings, interval_ms = resolved.settings, feed.settings.interval_ms
     lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ)
     line = [Task("line", feed.run), Task("link", partial(watch_link, service, feed))]
-    try:
+    async with AsyncExitStack() as stack:
+        stack.callback(lookout.close)
+        outside = None
+        if settings.live.venue == "drift":
+            from daemon.venues.drift import open_drift, read_key
+
+            # an address may hold the provider's key
+            secrets.add(*settings.drift.endpoints)
+            key = read_key(settings.drift, os.environ, secrets.add)
+            opened = open_drift(settings.drift, settings.live, service, key, flag=real_money)
+            outside = await stack.enter_async_context(opened)
         await run_service(
             service,
             feed,
@@ -96,10 +139,9 @@ async def _serve(service: "Service", resolved: "Resolved", secrets: "Secrets") -
             edges=lambda watch: [*line, *lookout.edges(watch)],
             ready=lookout.systemd.ready,
             stopping=lookout.stopping,
+            outside=outside,
             snapshot_events=settings.live.snapshot_events,
         )
-    finally:
-        lookout.close()
 
 
 async def watch_link(service: "Service", feed: Any) -> None:
@@ -111,27 +153,58 @@ async def watch_link(service: "Service", feed: Any) -> None:
         await service.link(feed.link.connected)
 
 
-def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed":
+def _feed(service: "Service", resolved: "Resolved") -> "HyperliquidFeed | DriftFeed":
     """The market's feed, to go on after the last bar the run has folded."""
     import random
 
     from daemon.clock import now_ms
     from markets.feeds.stream import StreamSettings
-    from markets.hyperliquid.client import InfoSettings
-    from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
     from markets.intervals import parse_interval
 
     line = resolved.settings.live.feed
     coins = tuple(instrument.name for instrument in service.engine.instruments)
     since = {coins[i]: close for i, close in service.recovered.last_bar_ms.items()}
-    settings = FeedSettings(
-        coins=coins,
-        interval_ms=parse_interval(line.interval),
+    followed: dict[str, Any] = {
+        "coins": coins,
+        "interval_ms": parse_interval(line.interval),
         # a run that goes on has its past in the journal
-        warmup_bars=0 if since else line.warmup_bars,
-        since_ms=since,
-        settled_ms=since,
-        stream=StreamSettings(url=line.stream or MAINNET_STREAM),
-        info=InfoSettings(url=line.info) if line.info else InfoSettings(),
-    )
+        "warmup_bars": 0 if since else line.warmup_bars,
+        "since_ms": since,
+        "settled_ms": since,
+    }
+    if line.venue == "drift":
+        return drift_feed(line, followed, now_ms, random.random)
+    from markets.hyperliquid.client import InfoSettings
+    from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
+
+    stream = StreamSettings(url=line.stream or MAINNET_STREAM)
+    info = InfoSettings(url=line.info) if line.info else InfoSettings()
+    settings = FeedSettings(**followed, stream=stream, info=info)
     return HyperliquidFeed(settings, now_ms, random.random)
+
+
+def drift_feed(
+    line: "Line",
+    followed: "Mapping[str, Any]",
+    now_ms: "Callable[[], int]",
+    chance: "Callable[[], float]",
+) -> "DriftFeed":
+    """Drift's feed, or a ConfigError where an address is not given: its own have stopped."""
+    from core.errors import ConfigError
+    from markets.drift.book import BookSettings
+    from markets.drift.data_api import BROWSER, DataSettings
+    from markets.drift.feed import NO_PING_S, DriftFeed, FeedSettings
+    from markets.feeds.stream import StreamSettings
+
+    for name in ("stream", "books", "info"):
+        if not getattr(line, name):
+            raise ConfigError(
+                f"live.feed.{name}: give its address: drift's own hosts stopped in April 2026"
+            )
+    settings = FeedSettings(
+        **followed,
+        stream=StreamSettings(url=line.stream, ping_s=NO_PING_S),
+        books=BookSettings(url=line.books),
+        data=DataSettings(url=line.info, headers=line.headers or BROWSER),
+    )
+    return DriftFeed(settings, now_ms, chance)

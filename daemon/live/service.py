@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import structlog
@@ -23,7 +23,7 @@ from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
 from core.model import MICROS_PER_UNIT, Command, Records
-from core.ports import Feed, Journal
+from core.ports import Feed, Journal, Venue
 from core.snapshot import take
 from daemon.journal import (
     BookRow,
@@ -46,6 +46,16 @@ Clock = Callable[[], int]
 Wrap = Callable[[Journal], Journal]
 
 SNAPSHOT_EVENTS = 20_000
+
+
+class Outside(Venue, Protocol):
+    """A venue beyond this process, and what must run beside the loop for it."""
+
+    @property
+    def tasks(self) -> Sequence[Task]: ...
+
+    def close(self) -> None:
+        """The loop has ended: let the tasks end where they stand."""
 
 
 class Snapshotting:
@@ -124,19 +134,23 @@ def open_service(
     database: Database,
     row: RunRow,
     clock: Clock,
+    codes: Mapping[int, str] | None = None,
 ) -> Service:
-    """Begin the run, or recover it. JournalError when its record cannot be gone on with."""
+    """Begin the run, or recover it; ``codes`` names those of its outside venue.
+
+    JournalError when its record cannot be gone on with.
+    """
     engine = assemble(setup, carried)
     explain = [book.strategy.explain for book in engine.books]
     try:
         known = read_run_row(database, row.run_id)
     except UnknownName:
-        journal = begin_run(database, row, explain)
+        journal = begin_run(database, row, explain, codes)
         recovered = where(engine)
     else:
         check_same(known, row)
         recovered = recover(engine, database, row.run_id)
-        journal = resume_run(database, row.run_id, explain)
+        journal = resume_run(database, row.run_id, explain, codes)
     log.info("recovered", run_id=row.run_id, events=recovered.seq, last_ms=recovered.last_ms)
     inbox = Inbox(last_ms=recovered.last_ms)
     return Service(
@@ -159,19 +173,24 @@ async def run_service(
     ready: Callable[[], Any] = lambda: None,
     stopping: Callable[[], Any] = lambda: None,
     wrap: Wrap = lambda journal: journal,
+    outside: Outside | None = None,
     snapshot_events: int = SNAPSHOT_EVENTS,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until ``service.stop``; a core task that fails raises.
 
     ``feed`` begins after ``service.recovered``; what keeps it going is among the ``edges``.
     ``begun`` and ``ended`` look on at each tick, the latter once it is durable; neither may raise.
-    ``wrap`` is put around the journal by tests that crash at its boundaries.
+    ``wrap`` is put around the journal by tests that crash at its boundaries. ``outside`` takes the
+    orders of external instruments; what the last process left under way is settled before anything
+    else begins.
     """
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
     watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
 
     async def loop() -> None:
-        await run_loop(service.engine, watch, watch, NoVenue())
+        await run_loop(service.engine, watch, watch, outside or NoVenue())
+        if outside is not None:
+            outside.close()
 
     async def pump() -> None:
         async for block in feed:
@@ -193,7 +212,10 @@ async def run_service(
         Task("feed", pump),
         Task("signals", signals),
         *edges(watch),
+        *(outside.tasks if outside is not None else ()),
     ]
+    if outside is not None:
+        await outside.recover(service.engine.sent())
     ready()
     with suppress(anyio.ClosedResourceError):
         await supervise(tasks, lambda: service.stopping)
