@@ -115,6 +115,8 @@ class Journals:
 class NoVenue:
     """A replay's orders fill inside the step; there is nobody to submit them to."""
 
+    tasks = ()
+
     async def submit(self, approved: Any) -> None:
         """Refuse: reaching this is a programming error."""
         raise AssertionError(f"order {approved['id']} left a replay")
@@ -125,6 +127,9 @@ class NoVenue:
 
     async def halt(self) -> None:
         """Nothing works outside the step."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class NoAdvisor:

@@ -119,6 +119,7 @@ _PATHS = (
     ("notify", "telegram_token_file"),
     ("models", "file"),
     ("models", "cassette"),
+    ("drift", "key_file"),
 )
 
 

@@ -167,21 +167,60 @@ class Log(Section):
 class Line(Section):
     """The market a live run follows: whose, the bars wanted, and how many of them to begin with.
 
-    ``stream`` and ``info`` are the venue's addresses, its own where empty.
+    ``stream`` and ``info`` are the venue's addresses, its own where empty. Drift's own stopped, so
+    there all three must be given: ``stream`` and ``books`` of the book server, ``info`` of the Data
+    API; ``headers`` go with each question to it, its site's where empty.
     """
 
-    venue: Literal["hyperliquid"] = "hyperliquid"
+    venue: Literal["hyperliquid", "drift"] = "hyperliquid"
     interval: str = "1m"
     warmup_bars: int = Field(500, ge=0)
     stream: str = ""
     info: str = ""
+    books: str = ""
+    headers: dict[str, str] = {}
+
+
+class Drift(Section):
+    """Trading on Drift: the nodes, the account, and how orders are placed.
+
+    The signing key comes from the systemd credential ``drift_key`` or from ``key_file``, which its
+    owner alone may read. ``authority`` is whose account it is where the key is a delegate's.
+    ``makers`` are users to trade against; ``book_server`` is asked for them where it is given.
+    ``collar`` is how far from the oracle a price may lie, ``ttl_s`` how long an order may live;
+    with ``only_if_filled`` one that would meet nothing fails, instead of landing without a fill.
+    """
+
+    endpoints: tuple[str, ...] = ()
+    program: str = ""
+    authority: str = ""
+    sub_account: int = Field(0, ge=0, le=65_535)
+    key_file: Path | None = None
+    makers: tuple[str, ...] = ()
+    book_server: str = ""
+    lookup_tables: tuple[str, ...] = ()
+    ttl_s: float = Field(20.0, gt=0)
+    resend_s: float = Field(2.0, gt=0)
+    collar: float = Field(0.02, gt=0, lt=1)
+    compute_units: int = Field(600_000, ge=100_000, le=1_300_000)
+    fee_percentile: float = Field(0.75, gt=0, le=1)
+    fee_min: int = Field(1_000, ge=0)
+    fee_max: int = Field(200_000, ge=0)
+    only_if_filled: bool = False
+    reconcile_s: float = Field(30.0, gt=0)
 
 
 class Live(Section):
-    """A live run: its name in the journal, and how often its state is kept. It is audited at its
-    start and every ``audit_hours``; 0 for never."""
+    """A live run: its name in the journal, where its orders go, and how often its state is kept.
+
+    ``venue``: on paper they fill in the simulated venue. ``real_money`` is the one of two switches
+    that stands in a profile; the other is the flag ``--real-money``. The run is audited at its
+    start and every ``audit_hours``; 0 for never.
+    """
 
     run: str = Field("paper", min_length=1)
+    venue: Literal["paper", "drift"] = "paper"
+    real_money: bool = False
     snapshot_events: int = Field(20_000, ge=1)
     audit_hours: float = Field(24.0, ge=0)
     feed: Line = Line()
@@ -204,6 +243,7 @@ class Settings(BaseSettings):
     paths: Paths = Paths()
     models: Models = Models()
     live: Live = Live()
+    drift: Drift = Drift()
     api: Api = Api()
     notify: Notify = Notify()
     log: Log = Log()

@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from daemon.commands.options import Json, Runs
+from daemon.commands.options import Config, Json, Profile, Runs
+
+if TYPE_CHECKING:
+    from config.layers import Resolved
 
 EPILOG = "Example: lockstep doctor --json\n\nExit code 0 when nothing failed, 1 otherwise."
 PYTHON_MIN = (3, 11)
@@ -21,6 +25,12 @@ CLOCK_SKEW_MS_MAX = 2_000
 BUILT_MS = 1_746_000_000_000
 """2025-04-30: a clock before it is wrong for certain."""
 PACKAGES = ("numba", "numpy", "pyarrow", "pydantic", "rich", "sqlalchemy", "typer")
+
+
+Venue = Annotated[
+    Literal["drift"] | None,
+    typer.Option("--venue", help="Also look whether this venue can be traded with the settings."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +42,19 @@ class Finding:
     detail: str
 
 
-def doctor(runs: Runs = None, json: Json = False) -> None:
-    """Check whether this machine is fit to run."""
+def doctor(
+    runs: Runs = None,
+    venue: Venue = None,
+    profile: Profile = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Check whether this machine is fit to run, and a venue fit to be traded."""
     from daemon.commands.choices import Choices, read_settings
     from daemon.console import write_json, write_table
 
-    settings = read_settings(Choices(runs=runs)).settings
+    resolved = read_settings(Choices(runs=runs, profile=profile, config=config))
+    settings = resolved.settings
     checks: list[Callable[[], Finding]] = [
         _python,
         _packages,
@@ -48,6 +65,8 @@ def doctor(runs: Runs = None, json: Json = False) -> None:
         lambda: _journal(settings.paths.journal),
     ]
     found = [check() for check in checks]
+    if venue is not None:
+        found += _venue(resolved)
     failed = any(finding.state == "fail" for finding in found)
     if json:
         write_json({"ok": not failed, "checks": [asdict(finding) for finding in found]})
@@ -56,6 +75,24 @@ def doctor(runs: Runs = None, json: Json = False) -> None:
         write_table(("check", "state", "detail"), rows, wraps=["detail"])
     if failed:
         raise typer.Exit(1)
+
+
+def _venue(resolved: "Resolved") -> list[Finding]:
+    """What the venue's own checks say."""
+    import anyio
+
+    from daemon.clock import now_ms
+    from daemon.commands.setups import instrument_lots
+    from daemon.venues.drift_checks import drift_looks
+
+    settings = resolved.settings
+
+    async def look() -> list[Finding]:
+        lots = instrument_lots(resolved)
+        looks = drift_looks(settings.drift, settings.live, lots, os.environ, now_ms)
+        return [Finding(f"drift {one.check}", one.state, one.detail) async for one in looks]
+
+    return anyio.run(look)
 
 
 def _python() -> Finding:

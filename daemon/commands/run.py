@@ -1,6 +1,6 @@
-"""``lockstep run``: the loop as a service, on paper, against a live market."""
+"""``lockstep run``: the loop as a service against a live market, on paper or at a venue."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,11 +8,15 @@ from daemon.commands.journals import Url, journal_url
 from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from config.settings import Settings
+    from markets.drift.feed import DriftFeed
+
+    from backtest.assemble import Setup
+    from config.settings import Line, Settings
+    from daemon.journal import RunRow
     from daemon.live.advising import LiveAdvisor
-    from daemon.live.service import Service
+    from daemon.live.service import Outside, Service
     from daemon.observe.redaction import Secrets
     from markets.hyperliquid.feed import HyperliquidFeed
 
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Example: lockstep run --config paper.toml\n\n"
-    "It trades on paper: orders fill in the simulated venue, with every cost. SIGTERM drains and "
-    "ends it; started again, it goes on where its journal stands."
+    "On paper orders fill in the simulated venue, with every cost; live.venue sends them out. "
+    "SIGTERM drains and ends it; started again, it goes on where its journal stands."
 )
 CARRIED = frozenset(
     {
@@ -30,6 +34,10 @@ CARRIED = frozenset(
     }
 )
 """What the live feed carries."""
+
+RealMoney = Annotated[
+    bool, typer.Option("--real-money", help="With live.real_money: orders may go to a mainnet.")
+]
 
 Name = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="The run in the journal (live.run).")
@@ -44,8 +52,9 @@ def run(
     config: Config = None,
     run_: Name = None,
     journal: Url = None,
+    real_money: RealMoney = False,
 ) -> None:
-    """Trade on paper against a live market, until stopped."""
+    """Trade against a live market until stopped, on paper unless live.venue says otherwise."""
     import anyio
 
     from daemon.clock import now_ms
@@ -53,7 +62,7 @@ def run(
     from daemon.commands.setups import live_setup
     from daemon.commands.shelf import open_shelf
     from daemon.journal import open_journal
-    from daemon.live.service import open_service, paper_row
+    from daemon.live.service import open_service
     from daemon.observe.logs import configure
     from daemon.observe.redaction import SECRETS
 
@@ -68,20 +77,39 @@ def run(
     resolved = read_settings(choices)
     configure(SECRETS, level=resolved.settings.log.level.upper())
     setup = live_setup(resolved, open_shelf(resolved))
+    name = run_ or resolved.settings.live.run
     database = open_journal(journal or journal_url(resolved.settings.paths.journal))
     try:
-        row = paper_row(run_ or resolved.settings.live.run, setup, started_ms=now_ms())
         carried = {instrument.name: CARRIED for instrument in setup.instruments}
-        service = open_service(setup, carried, database, row, now_ms)
+        row, codes = _row(resolved.settings, name, setup)
+        service = open_service(setup, carried, database, row, now_ms, codes)
 
         def read() -> "Settings":
             return read_settings(choices).settings
 
         asked = live_advisor(service, resolved.settings)
-        told = (SECRETS, read, flags_of(choices), asked)
+        told = (SECRETS, read, flags_of(choices), asked, real_money)
         anyio.run(_serve, service, resolved.settings, *told)
     finally:
         database.dispose()
+
+
+def _row(
+    settings: "Settings", name: str, setup: "Setup"
+) -> "tuple[RunRow, Mapping[int, str] | None]":
+    """The run's row in the journal, and the names of its venue's codes."""
+    from dataclasses import replace
+
+    from daemon.clock import now_ms
+    from daemon.journal import RunMode
+    from daemon.live.service import paper_row
+
+    row = paper_row(name, setup, started_ms=now_ms())
+    if settings.live.venue == "paper":
+        return row, None
+    from markets.drift.layout import codes
+
+    return replace(row, mode=RunMode.LIVE), codes()
 
 
 async def _serve(
@@ -91,9 +119,25 @@ async def _serve(
     read: "Read",
     flags: list[str],
     advisor: "LiveAdvisor | None",
+    real_money: bool,
 ) -> None:
-    feed = live_feed(service, settings)
-    await serve(service, feed, settings, secrets, read, flags, advisor)
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as stack:
+        if advisor is not None:
+            stack.push_async_callback(advisor.close)
+        feed, venue = live_feed(service, settings), None
+        if settings.live.venue == "drift":
+            import os
+
+            from daemon.venues.drift import open_drift, read_key
+
+            # an address may hold the provider's key
+            secrets.add(*settings.drift.endpoints)
+            key = read_key(settings.drift, os.environ, secrets.add)
+            opened = open_drift(settings.drift, settings.live, service, key, flag=real_money)
+            venue = await stack.enter_async_context(opened)
+        await serve(service, feed, settings, secrets, read, flags, advisor, venue)
 
 
 def live_advisor(service: "Service", settings: "Settings") -> "LiveAdvisor | None":
@@ -114,16 +158,17 @@ def live_advisor(service: "Service", settings: "Settings") -> "LiveAdvisor | Non
 
 async def serve(
     service: "Service",
-    feed: "HyperliquidFeed",
+    feed: "HyperliquidFeed | DriftFeed",
     settings: "Settings",
     secrets: "Secrets",
     read: "Read | None" = None,
     audit_flags: list[str] | None = None,
     advisor: "LiveAdvisor | None" = None,
+    venue: "Outside | None" = None,
 ) -> None:
     """Run a service on its feed, with everything that looks on, until it is stopped. ``read`` has
-    the settings as they stand now, for a reload; ``audit_flags`` is as of ``Lookout``."""
-    import gc
+    the settings as they stand now, for a reload; ``audit_flags`` is as of ``Lookout``; without a
+    ``venue`` orders fill in the simulated one."""
     import os
     from functools import partial
 
@@ -147,9 +192,6 @@ async def serve(
         lookout.reload(found)
         configure(secrets, level=found.log.level.upper())
 
-    # what is loaded by now stays, and the collector would hold the loop to walk through all of it
-    gc.collect()
-    gc.freeze()
     try:
         await run_service(
             service,
@@ -160,37 +202,69 @@ async def serve(
             ready=lookout.systemd.ready,
             stopping=lookout.stopping,
             reload=Reload(settings, read or (lambda: settings), apply, lookout.systemd),
+            venue=venue,
             snapshot_events=settings.live.snapshot_events,
             advisor=advisor,
             wrap=(lambda journal: journal) if advisor is None else advisor.wrap,
         )
     finally:
         lookout.close()
-        if advisor is not None:
-            await advisor.close()
 
 
-def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed":
+def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed | DriftFeed":
     """The market's feed, to go on after the last bar the run has folded."""
     import random
 
     from daemon.clock import now_ms
     from markets.feeds.stream import StreamSettings
-    from markets.hyperliquid.client import InfoSettings
-    from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
     from markets.intervals import parse_interval
 
     line = settings.live.feed
     coins = tuple(instrument.name for instrument in service.engine.instruments)
     since = {coins[i]: close for i, close in service.recovered.last_bar_ms.items()}
-    followed = FeedSettings(
-        coins=coins,
-        interval_ms=parse_interval(line.interval),
+    followed: dict[str, Any] = {
+        "coins": coins,
+        "interval_ms": parse_interval(line.interval),
         # a run that goes on has its past in the journal
-        warmup_bars=0 if since else line.warmup_bars,
-        since_ms=since,
-        settled_ms=since,
-        stream=StreamSettings(url=line.stream or MAINNET_STREAM),
-        info=InfoSettings(url=line.info) if line.info else InfoSettings(),
+        "warmup_bars": 0 if since else line.warmup_bars,
+        "since_ms": since,
+        "settled_ms": since,
+    }
+    if line.venue == "drift":
+        return drift_feed(line, followed, now_ms, random.random)
+    from markets.hyperliquid.client import InfoSettings
+    from markets.hyperliquid.feed import MAINNET_STREAM, FeedSettings, HyperliquidFeed
+
+    stream = StreamSettings(url=line.stream or MAINNET_STREAM)
+    info = InfoSettings(url=line.info) if line.info else InfoSettings()
+    return HyperliquidFeed(
+        FeedSettings(**followed, stream=stream, info=info), now_ms, random.random
     )
-    return HyperliquidFeed(followed, now_ms, random.random)
+
+
+def drift_feed(
+    line: "Line",
+    followed: "Mapping[str, Any]",
+    now_ms: "Callable[[], int]",
+    chance: "Callable[[], float]",
+) -> "DriftFeed":
+    """Drift's feed, or a ConfigError where an address is not given: its own have stopped."""
+    from markets.drift.book import BookSettings
+    from markets.drift.data_api import BROWSER, DataSettings
+    from markets.drift.feed import NO_PING_S, DriftFeed, FeedSettings
+
+    from core.errors import ConfigError
+    from markets.feeds.stream import StreamSettings
+
+    for name in ("stream", "books", "info"):
+        if not getattr(line, name):
+            raise ConfigError(
+                f"live.feed.{name}: give its address: drift's own hosts stopped in April 2026"
+            )
+    settings = FeedSettings(
+        **followed,
+        stream=StreamSettings(url=line.stream, ping_s=NO_PING_S),
+        books=BookSettings(url=line.books),
+        data=DataSettings(url=line.info, headers=line.headers or BROWSER),
+    )
+    return DriftFeed(settings, now_ms, chance)

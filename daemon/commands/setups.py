@@ -133,7 +133,10 @@ def live_setup(resolved: Resolved, shelf: Shelf) -> Setup:
     groups: dict[str, dict[str, History]] = {name: {} for name in names}
     strategies = {label: shelf.strategy(label) for label in settings.strategies}
     return Setup(
-        instruments=tuple(_instrument(resolved, name, None) for name in names),
+        instruments=tuple(
+            replace(_instrument(resolved, name, None), external=settings.live.venue != "paper")
+            for name in names
+        ),
         books=tuple(
             _book(resolved, shelf, label, strategy, name)
             for label, strategy in strategies.items()
@@ -142,6 +145,12 @@ def live_setup(resolved: Resolved, shelf: Shelf) -> Setup:
         equity=settings.account.equity,
         limits=limits_of(resolved, ("account", "limits")),
     )
+
+
+def instrument_lots(resolved: Resolved) -> dict[str, float]:
+    """The lot of every ``[instruments.NAME]``."""
+    names = resolved.settings.instruments
+    return {name: _instrument(resolved, name, None).lot for name in names}
 
 
 def _instrument(resolved: Resolved, name: str, contract: Contract | None) -> Instrument:

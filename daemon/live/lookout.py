@@ -55,7 +55,8 @@ class Lookout:
         self._service, self._secrets, self._environ = service, secrets, environ
         engine, run_id = service.engine, service.journal.run_id
         intervals = {instrument.name: interval_ms for instrument in engine.instruments}
-        build = {"run_id": run_id, "mode": "paper"}
+        mode = "paper" if settings.live.venue == "paper" else "live"
+        build = {"run_id": run_id, "mode": mode}
         venue = settings.live.feed.venue
         self.metrics = Metrics(engine, intervals, feeds=[venue], build=build)
         self.metrics.follow(venue, link, list(Trouble))
@@ -72,7 +73,7 @@ class Lookout:
             ready=lambda: link.connected and not service.stopping,
             healthy=lambda: not service.stopping,
             metrics_text=self.metrics.exposition,
-            about=lambda: {"run": run_id, "mode": "paper", "line": link.connected},
+            about=lambda: {"run": run_id, "mode": mode, "line": link.connected},
         )
         after = max(0, service.recovered.seq - EVENTS_SHOWN)
         past = read_outcomes(service.journal.engine, run_id, after=after)

@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -49,6 +49,16 @@ Clock = Callable[[], int]
 Wrap = Callable[[Journal], Journal]
 
 SNAPSHOT_EVENTS = 20_000
+
+
+class Outside(Venue, Protocol):
+    """A venue beyond this process, and what must run beside the loop for it."""
+
+    @property
+    def tasks(self) -> Sequence[Task]: ...
+
+    def close(self) -> None:
+        """The loop has ended: let the tasks end where they stand."""
 
 
 class Snapshotting:
@@ -125,8 +135,12 @@ def open_service(
     database: Database,
     row: RunRow,
     clock: Clock,
+    codes: Mapping[int, str] | None = None,
 ) -> Service:
-    """Begin the run, or recover it. JournalError when its record cannot be gone on with."""
+    """Begin the run, or recover it; ``codes`` names those of its outside venue.
+
+    JournalError when its record cannot be gone on with.
+    """
     engine = assemble(setup, carried)
     # built now, for the loop to tick from READY on: the first build takes longer than a watchdog
     engine.warm(np.zeros(0, EVENT))
@@ -134,12 +148,12 @@ def open_service(
     try:
         known = read_run_row(database, row.run_id)
     except UnknownName:
-        journal = begin_run(database, row, explain)
+        journal = begin_run(database, row, explain, codes)
         recovered = where(engine)
     else:
         check_same(known, row)
         recovered = recover(engine, database, row.run_id)
-        journal = resume_run(database, row.run_id, explain)
+        journal = resume_run(database, row.run_id, explain, codes)
     log.info("recovered", run_id=row.run_id, events=recovered.seq, last_ms=recovered.last_ms)
     inbox = Inbox(last_ms=recovered.last_ms)
     return Service(
@@ -155,7 +169,7 @@ def open_service(
 async def run_service(  # noqa: PLR0913 - as many as there are moments to look on
     service: Service,
     feed: AsyncIterable[Records],
-    venue: Venue | None = None,
+    venue: Outside | None = None,
     advisor: Advisor | None = None,
     *,
     begun: Callable[[Records], None] = lambda _block: None,
@@ -178,7 +192,7 @@ async def run_service(  # noqa: PLR0913 - as many as there are moments to look o
     """
     kept = Snapshotting(service.journal, service.engine, snapshot_events)
     watch = Stopwatch(service.inbox, wrap(kept), begun, ended)
-    outside = venue or NoVenue()
+    outside: Outside = venue or NoVenue()
     working = service.engine.sent()
     if len(working):
         log.warning("orders to be settled", orders=working["id"].tolist())
@@ -186,6 +200,7 @@ async def run_service(  # noqa: PLR0913 - as many as there are moments to look o
 
     async def loop() -> None:
         await run_loop(service.engine, watch, watch, outside, advisor or NoAdvisor())
+        outside.close()
 
     async def pump() -> None:
         async for block in feed:
@@ -208,6 +223,7 @@ async def run_service(  # noqa: PLR0913 - as many as there are moments to look o
             Task("feed", pump),
             Task("signals", signals),
             *edges(watch),
+            *outside.tasks,
         ]
         ready()
         with suppress(anyio.ClosedResourceError):

@@ -5,7 +5,7 @@ are sent, and not at all past their last valid height. So an order is signed onc
 the chain itself tells what became of it, and signed anew only when it provably never will land.
 """
 
-from execution.sending.ports import (
+from core.sending import (
     Attempt,
     Attempts,
     Chain,

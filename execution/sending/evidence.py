@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from execution.sending.ports import Level, Look, Seen, Tip
+from core.sending import Level, Look, Seen, Tip
 
 
 class Sight(NamedTuple):

@@ -13,8 +13,7 @@ from typing import TypeVar
 import anyio
 
 from core.model import MICROS_PER_UNIT
-from execution.sending.evidence import Sight, expired, finalized
-from execution.sending.ports import (
+from core.sending import (
     Attempt,
     Attempts,
     Chain,
@@ -28,6 +27,7 @@ from execution.sending.ports import (
     Unreachable,
     Unsignable,
 )
+from execution.sending.evidence import Sight, expired, finalized
 
 T = TypeVar("T")
 Clock = Callable[[], int]

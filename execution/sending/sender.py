@@ -13,8 +13,8 @@ import numpy as np
 
 from core.errors import LockstepError
 from core.model import EVENT, Kind, Records
+from core.sending import Attempt, Attempts, Chain, Ending, Order
 from execution.sending.life import Clock, Ended, Life, Sleep
-from execution.sending.ports import Attempt, Attempts, Chain, Ending, Order
 
 RESEND_S = 2.0
 FLAT = 1e-9  # of the quantity: what two sums of the same fills may differ by

@@ -5,6 +5,7 @@ has a function named for its source. Inside, everything is a fraction of notiona
 when longs pay.
 """
 
+import math
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ FUNDING_PRECISION = 10**9
 
 FUNDING_HOURS = 1.0
 """Drift settles funding on the hour."""
+
+_ULPS = 4
 
 
 def price_from_chain(price: int) -> float:
@@ -45,9 +48,14 @@ def price_to_chain(price: float, tick: int, *, buying: bool) -> int:
 
 
 def base_to_chain(quantity: float, step: int) -> int:
-    """The integer size on the step grid, never larger than ``quantity`` in magnitude."""
+    """The integer size on the step grid, never larger than ``quantity`` in magnitude.
+
+    A sum of floats may fall short of the size it means (0.3 - 0.1 of 0.2), so a few units in its
+    last place are granted: else an exit would leave a step behind.
+    """
     assert step > 0, step
-    steps = _exact(quantity) * BASE_PRECISION / step
+    slack = Decimal(_ULPS * math.ulp(quantity)).copy_sign(Decimal(quantity))
+    steps = (_exact(quantity) + slack) * BASE_PRECISION / step
     return int(steps.to_integral_value(ROUND_DOWN)) * step
 
 

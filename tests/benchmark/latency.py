@@ -116,6 +116,7 @@ class Probe:
     service: Any
     feed: Any
     journal: Any = None
+    tasks: Any = ()
     rows: list[dict[str, float]] = field(default_factory=list)
     row: dict[str, float] = field(default_factory=dict)
     lap_s: float = 0.0
@@ -169,6 +170,9 @@ class Probe:
 
     async def halt(self) -> None:
         """Nothing works for longer than a moment."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def daemon_process(width: int, bars: int, wire: Wire, urls: Any, told: Connection) -> None:

@@ -43,6 +43,8 @@ def setup() -> Setup:
 class SocketVenue:
     """The client of ``standin_venue``, and the smallest whole ``core.ports.Venue``."""
 
+    tasks = ()
+
     def __init__(self, service: Service, port: int, deadly: Deadly) -> None:
         self._service, self._port, self._deadly = service, port, deadly
         self._upto = 0
@@ -85,6 +87,9 @@ class SocketVenue:
 
     async def halt(self) -> None:
         """Nothing of it ever rests."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def _send(self, order: Any) -> None:
         at = int(order["instrument"])

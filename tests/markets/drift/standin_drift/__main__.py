@@ -6,7 +6,7 @@ import json
 import time
 
 from standin_drift.accounts import USDC
-from standin_drift.ledger import Chain
+from standin_drift.ledger import FINALIZED_AFTER, Chain
 from standin_drift.server import Standin, described
 from standin_drift.world import DRIFT
 
@@ -15,9 +15,9 @@ async def serve(options: argparse.Namespace) -> None:
     slot_ms = options.slot_ms or (
         round(1_000 / options.slots_per_s) if options.slots_per_s else 400
     )
-    chain = Chain(
-        program=options.program, mint=options.mint, start_s=int(time.time()), slot_ms=slot_ms
-    )
+    # the chain begins with as many slots as make its first one final
+    start_s = round(time.time() - (FINALIZED_AFTER + 1) * slot_ms / 1_000)
+    chain = Chain(program=options.program, mint=options.mint, start_s=start_s, slot_ms=slot_ms)
     standin = Standin(chain, nodes=options.nodes, seed=options.seed)
     standin.desk.slots_per_s = options.slots_per_s
     async with standin.open(options.port):

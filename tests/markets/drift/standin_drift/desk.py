@@ -38,6 +38,11 @@ class Desk:
         now = {"slot": self.chain.slot, "time_ms": self.chain.time_ms}
         return now | {"slots_per_s": self.slots_per_s, "slot_ms": self.chain.slot_ms}
 
+    def set_time(self, time_ms: int) -> int:
+        """Let the chain's time leap forward; it never goes back."""
+        self.chain.time_ms = max(self.chain.time_ms, time_ms)
+        return self.chain.time_ms
+
     # -- the world
 
     def add_user(
@@ -57,6 +62,11 @@ class Desk:
         """A rich user whose key follows from the name, to rest orders for."""
         seed = Keypair.from_seed(sha256(name.encode()).digest())
         return self.add_user(str(seed.pubkey()), RICH)
+
+    def maker_key(self, name: str) -> str:
+        """The User of a maker of this name."""
+        seed = Keypair.from_seed(sha256(name.encode()).digest())
+        return self.chain.world.user_key(str(seed.pubkey()), 0)
 
     def set_user(self, user: str, **values: Any) -> None:
         with self.chain.world.edit() as draft:

@@ -53,6 +53,8 @@ class Faults:
     """This node's newest slot is so far behind the chain's."""
     frozen: bool = False
     """This node's newest slot stays what it is."""
+    first_block: int = 0
+    """It says that it knows nothing of what was before."""
 
     def set(self, values: dict[str, Any]) -> None:
         set_fields(self, values)

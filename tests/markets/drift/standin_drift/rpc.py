@@ -13,6 +13,7 @@ from standin_drift.ledger import BEHIND, BLOCKHASH_LIFE, STATUS_LIFE, Account, C
 from standin_drift.runtime import Failure, Outcome
 
 VERSION = "2.1.13"
+SLOTS_PER_EPOCH = 432_000
 
 
 class RpcError(Exception):
@@ -43,6 +44,8 @@ class Node:
             "isBlockhashValid": self.blockhash_valid,
             "getBlockHeight": lambda config=None: self.chain.height(self.at(config)),
             "getSlot": lambda config=None: self.at(config),
+            "getEpochInfo": self.epoch_info,
+            "getFirstAvailableBlock": lambda: self.faults.first_block,
             "getBlockTime": self.chain.times.get,
             "getHealth": lambda: "ok",
             "getVersion": lambda: {"solana-core": VERSION, "feature-set": 1},
@@ -125,6 +128,12 @@ class Node:
     def blockhash_valid(self, blockhash: str, config: Any = None) -> Any:
         slot = self.at(config)
         return self.with_context(slot, self.chain.hash_lives(blockhash, slot))
+
+    def epoch_info(self, config: Any = None) -> Any:
+        slot = self.at(config)
+        epoch, index = divmod(slot, SLOTS_PER_EPOCH)
+        height = {"absoluteSlot": slot, "blockHeight": self.chain.height(slot)}
+        return height | {"epoch": epoch, "slotIndex": index, "slotsInEpoch": SLOTS_PER_EPOCH}
 
     def priority_fees(self, _keys: Any = None) -> Any:
         """A spread of fees over the last 150 slots, the same for every account."""

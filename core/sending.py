@@ -1,4 +1,5 @@
-"""What the order life needs of a chain and of a store, and the records they exchange.
+"""What the order life needs of a chain and of a store, and the records they exchange: here, for the
+life and the markets whose chains it drives do not know each other.
 
 Heights count blocks, and a transaction's life is told in them; slots count time, and a node's view
 is dated in them. Times are unix ms, UTC.

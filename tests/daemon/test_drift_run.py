@@ -1,0 +1,142 @@
+"""``lockstep run`` with Drift as its venue, as its user has it: a market, a chain, a stop, a start.
+
+The market's bars are of the past, so its orders may no longer be sent when they are approved: what
+is old must not be traded.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from journal_world import rows
+from solders.keypair import Keypair
+from standin_drift import Process, spawn
+from standin_exchange import StandinExchange, candles_of
+from worlds import MINUTE, bar_history
+
+from daemon.journal import open_journal, sqlite_url
+
+BARS = 60
+ROOT = Path(__file__).parents[2]
+
+PROFILE = """
+[live]
+run = "on-drift"
+venue = "drift"
+
+[live.feed]
+stream = "{stream}"
+info = "{info}"
+warmup_bars = 0
+
+[drift]
+endpoints = ["{node}/?api-key=word-of-the-provider"]
+key_file = "{folder}/key.json"
+reconcile_s = 1
+
+[api]
+enabled = false
+
+[paths]
+journal = "sqlite:///{folder}/journal.sqlite"
+runs = "{folder}/runs"
+
+[instruments.SOL]
+lot = 0.01
+
+[strategies.trend]
+params = {{ fast = 3, slow = 8 }}
+offset = 0.1
+sizing = {{ rule = "notional", value = 500 }}
+"""
+
+
+@pytest.fixture
+def exchange() -> Iterator[StandinExchange]:
+    start = (time.time_ns() // 1_000_000 // MINUTE - BARS - 2) * MINUTE
+    closes = [150.0 + ((k * 7) % 13) / 10 for k in range(BARS)]
+    tape = candles_of(bar_history([150.0, *closes[:-1]], closes, start=start))
+    made = StandinExchange({"SOL": tape}, pause_s=0.01)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(made.open()):
+        made.portal = portal  # type: ignore[attr-defined]
+        yield made
+
+
+class Daemon:
+    def __init__(self, folder: Path, exchange: StandinExchange, chain: Process) -> None:
+        self.folder, self.profile = folder, folder / "drift.toml"
+        addresses = {"stream": exchange.stream_url, "info": exchange.info_url, "node": chain.url}
+        self.profile.write_text(PROFILE.format(**addresses, folder=folder))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "from daemon.main import main; main()", "run"]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--config", str(self.profile)],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def wait_for(self, met: Any, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60
+        while not met():
+            assert process.poll() is None, self.log[-3_000:]
+            assert time.monotonic() < deadline, self.log[-3_000:]
+            time.sleep(0.05)
+
+    def ends(self) -> list[Any]:
+        engine = open_journal(sqlite_url(self.folder / "journal.sqlite"))
+        told = rows(engine, "SELECT reason, count(*) FROM order_ends GROUP BY reason")
+        engine.dispose()
+        return told
+
+
+@pytest.mark.slow
+def test_a_live_run_starts_settles_stops_and_starts_again(
+    exchange: StandinExchange, tmp_path: Path
+) -> None:
+    portal: Any = exchange.portal  # type: ignore[attr-defined]
+    pair = Keypair()
+    key = tmp_path / "key.json"
+    key.touch(0o600)
+    key.write_text(json.dumps(list(bytes(pair)), separators=(",", ":")))
+    with ExitStack() as stack:
+        chain = stack.enter_context(spawn("--slots-per-s", "50"))
+        daemon = Daemon(tmp_path, exchange, chain)
+        refused = daemon.start()
+        assert refused.wait(60) == 2
+        assert "is unknown to program" in daemon.log
+        chain.desk.add_user(str(pair.pubkey()))
+        chain.desk.tick(40)
+        portal.start_task_soon(exchange.play)
+        process = daemon.start()
+        stack.callback(process.kill)
+        daemon.wait_for(lambda: "reconciled" in daemon.log and daemon.ends(), process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process = daemon.start()
+        stack.callback(process.kill)
+        daemon.wait_for(lambda: daemon.log.count("reconciled") == 2, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert {reason for reason, _ in daemon.ends()} == {"expired"}
+        assert chain.desk.books()["sent"] == []
+    engine = open_journal(sqlite_url(tmp_path / "journal.sqlite"))
+    assert rows(engine, "SELECT run_id, mode FROM runs") == [("on-drift", "live")]
+    engine.dispose()
+    assert "word-of-the-provider" not in daemon.log
+    assert key.read_text() not in daemon.log
