@@ -30,7 +30,9 @@ CARRIED = frozenset(
         *("bid_depth", "ask_depth", "open_interest", "funding_rate"),
     }
 )
-"""What the live feed carries."""
+"""What a live feed carries."""
+UNTOLD = {"drift": frozenset({"open_interest"})}
+"""What the feed of a venue does not."""
 
 LINK_LOOK_S = 1.0
 
@@ -79,7 +81,8 @@ def run(
     name = run_ or resolved.settings.live.run
     database = open_journal(journal or journal_url(resolved.settings.paths.journal))
     try:
-        carried = {instrument.name: CARRIED for instrument in setup.instruments}
+        told = CARRIED - UNTOLD.get(resolved.settings.live.feed.venue, frozenset())
+        carried = {instrument.name: told for instrument in setup.instruments}
         row, codes = _row(resolved, name, setup)
         service = open_service(setup, carried, database, row, now_ms, codes)
         anyio.run(_serve, service, resolved, secrets, real_money)
