@@ -16,6 +16,7 @@ from daemon.commands import (
     data,
     demo,
     doctor,
+    fetch,
     journals,
     operate,
     propose,
@@ -145,10 +146,11 @@ app.command(epilog=operate.RESUME_EPILOG)(operate.resume)
 app.command(epilog=operate.CLOSE_EPILOG)(operate.close)
 app.command(epilog=operate.TAIL_EPILOG)(operate.tail)
 
-data_app = _group("Inspect or convert data files, write the sample.")
+data_app = _group("Inspect, convert or fetch data files, write the sample.")
 data_app.command(epilog=data.INSPECT_EPILOG)(data.inspect)
 data_app.command(epilog=data.CONVERT_EPILOG)(data.convert)
 data_app.command(epilog=data.SAMPLE_EPILOG)(data.sample)
+data_app.command(epilog=fetch.EPILOG)(fetch.fetch)
 app.add_typer(data_app, name="data")
 
 journal_app = _group("List, upgrade and tidy the journal.")

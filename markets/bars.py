@@ -43,6 +43,11 @@ class TradeBars:
         self._next = -(2**63)
         self._last = math.nan
 
+    @property
+    def standing(self) -> TradeBar | None:
+        """The open bar as it stands."""
+        return self._bar
+
     def push(self, ts_ms: int, price: float, size: float) -> list[TradeBar]:
         """Add a trade (unix ms, quote per unit, units); the bars it closed, oldest first."""
         if not (0 < price < math.inf and 0 < size < math.inf):

@@ -10,14 +10,13 @@ from daemon.commands.options import Config, Profile, Rules, Sets, Strategies
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from markets.drift.feed import DriftFeed
-
     from backtest.assemble import Setup
     from config.settings import Line, Settings
     from daemon.journal import RunRow
     from daemon.live.advising import LiveAdvisor
     from daemon.live.service import Outside, Service
     from daemon.observe.redaction import Secrets
+    from markets.drift.feed import DriftFeed
     from markets.hyperliquid.feed import HyperliquidFeed
 
     Read = Callable[[], Settings]
@@ -33,7 +32,9 @@ CARRIED = frozenset(
         *("bid_depth", "ask_depth", "open_interest", "funding_rate"),
     }
 )
-"""What the live feed carries."""
+"""What a live feed carries."""
+UNTOLD = {"drift": frozenset({"open_interest"})}
+"""What the feed of a venue does not."""
 
 RealMoney = Annotated[
     bool, typer.Option("--real-money", help="With live.real_money: orders may go to a mainnet.")
@@ -80,7 +81,8 @@ def run(
     name = run_ or resolved.settings.live.run
     database = open_journal(journal or journal_url(resolved.settings.paths.journal))
     try:
-        carried = {instrument.name: CARRIED for instrument in setup.instruments}
+        told = CARRIED - UNTOLD.get(resolved.settings.live.feed.venue, frozenset())
+        carried = {instrument.name: told for instrument in setup.instruments}
         row, codes = _row(resolved.settings, name, setup)
         service = open_service(setup, carried, database, row, now_ms, codes)
 
@@ -88,8 +90,8 @@ def run(
             return read_settings(choices).settings
 
         asked = live_advisor(service, resolved.settings)
-        told = (SECRETS, read, flags_of(choices), asked, real_money)
-        anyio.run(_serve, service, resolved.settings, *told)
+        rest = (SECRETS, read, flags_of(choices), asked, real_money)
+        anyio.run(_serve, service, resolved.settings, *rest)
     finally:
         database.dispose()
 
@@ -249,11 +251,10 @@ def drift_feed(
     chance: "Callable[[], float]",
 ) -> "DriftFeed":
     """Drift's feed, or a ConfigError where an address is not given: its own have stopped."""
+    from core.errors import ConfigError
     from markets.drift.book import BookSettings
     from markets.drift.data_api import BROWSER, DataSettings
     from markets.drift.feed import NO_PING_S, DriftFeed, FeedSettings
-
-    from core.errors import ConfigError
     from markets.feeds.stream import StreamSettings
 
     for name in ("stream", "books", "info"):

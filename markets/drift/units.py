@@ -22,6 +22,8 @@ FUNDING_HOURS = 1.0
 """Drift settles funding on the hour."""
 
 _ULPS = 4
+_SLACK_MAX = Decimal("0.49")
+"""Of a step: where a float is so coarse that more would be granted, what is on the grid stays."""
 
 
 def price_from_chain(price: int) -> float:
@@ -54,9 +56,9 @@ def base_to_chain(quantity: float, step: int) -> int:
     last place are granted: else an exit would leave a step behind.
     """
     assert step > 0, step
-    slack = Decimal(_ULPS * math.ulp(quantity)).copy_sign(Decimal(quantity))
-    steps = (_exact(quantity) + slack) * BASE_PRECISION / step
-    return int(steps.to_integral_value(ROUND_DOWN)) * step
+    steps = _exact(quantity) * BASE_PRECISION / step
+    slack = min(Decimal(_ULPS * math.ulp(quantity)) * BASE_PRECISION / step, _SLACK_MAX)
+    return int((steps + slack.copy_sign(steps)).to_integral_value(ROUND_DOWN)) * step
 
 
 def funding_from_chain(rate: int, oracle_twap: int) -> float:

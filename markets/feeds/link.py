@@ -37,6 +37,8 @@ class Trouble(StrEnum):
     # a message that is readable and changes nothing
     DUPLICATE = "duplicate"
     OUT_OF_ORDER = "out of order"
+    STALE_SLOT = "stale slot"
+    RECORDS_MISSING = "records missing"
     LATE = "late"
     LATE_CORRECTION = "late correction"
     # bars and settlements

@@ -7,9 +7,9 @@ import numpy as np
 
 from core.errors import DataError
 from markets.feeds.closing import Candle
+from markets.feeds.funding import Settlement
 from markets.history import History, Quality, assemble, make_bars, make_funding, utc
 from markets.hyperliquid.client import Info
-from markets.hyperliquid.parse import Settlement
 
 
 async def fetch_history(

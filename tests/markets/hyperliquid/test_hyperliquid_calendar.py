@@ -5,10 +5,9 @@ from collections import Counter
 
 from worlds import MINUTE, START
 
+from markets.feeds.funding import HOUR_MS, FundingCalendar, Settlement
 from markets.feeds.link import Trouble
-from markets.hyperliquid.funding import HOUR_MS, FundingCalendar
-from markets.hyperliquid.parse import Book, Context, Settlement
-from markets.hyperliquid.quotes import Quotes
+from markets.feeds.quotes import Book, Context, Quotes
 
 
 def paid(hour: int, late_ms: int = 76) -> Settlement:

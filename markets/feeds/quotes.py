@@ -10,10 +10,30 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from markets.feeds.link import Trouble
-from markets.hyperliquid.parse import Book, Context
 
 _KEPT_MAX = 64
 _NAN = math.nan
+
+
+class Book(NamedTuple):
+    """Top of the order book; depths are units over the best levels. NaN: that side is empty."""
+
+    coin: str
+    time_ms: int
+    bid: float
+    ask: float
+    bid_depth: float
+    ask_depth: float
+
+
+class Context(NamedTuple):
+    """What the venue knows of a perpetual beside its book; ``funding_rate`` is per hour."""
+
+    coin: str
+    mark: float
+    oracle: float
+    open_interest: float
+    funding_rate: float
 
 
 class Quote(NamedTuple):

@@ -1,17 +1,28 @@
-"""Hourly funding, each settlement once: the venue settles on the hour and tells it a little later.
+"""Hourly funding, each settlement once: a venue settles on the hour and tells it a little later.
 
 A settlement keeps the venue's own stamp, some milliseconds past the hour, so the bar that closes on
 the hour need not wait for it. The bars that follow do wait, but only while the venue answers: one
 that cannot be asked about funding must not blind us to prices, and what it tells later comes late.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from markets.feeds.link import Trouble
-from markets.hyperliquid.parse import Settlement
 
 HOUR_MS = 3_600_000
+
+
+class Settlement(NamedTuple):
+    """Funding that was paid: ``rate`` is the fraction of notional longs paid for one hour, and
+    ``price`` what the notional was reckoned at (NaN where the venue does not tell)."""
+
+    coin: str
+    time_ms: int
+    rate: float
+    price: float = math.nan
 
 
 class FundingCalendar:
