@@ -18,12 +18,16 @@ from daemon.commands import (
     doctor,
     journals,
     operate,
+    portfolio,
     replay,
     run,
     runs,
     settings,
+    stress,
     sweep,
     validate,
+    walk_forward,
+    worker,
 )
 
 USAGE = 2
@@ -123,6 +127,8 @@ app = typer.Typer(
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
 app.command(epilog=sweep.EPILOG)(sweep.sweep)
+app.command("walk-forward", epilog=walk_forward.EPILOG)(walk_forward.walk_forward)
+app.command(epilog=worker.EPILOG)(worker.worker)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)
@@ -130,6 +136,8 @@ app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
 app.command(epilog=audit.AUDIT_EPILOG)(audit.audit)
 app.command("what-if", epilog=audit.WHAT_IF_EPILOG)(audit.what_if)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=stress.EPILOG)(stress.stress)
+app.command(epilog=portfolio.EPILOG)(portfolio.portfolio)
 app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
 app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
 
