@@ -105,7 +105,7 @@ class Cost:
     turnover_bps: float | None
 
 
-def _paid_micros(fills: Records) -> Ints:
+def paid_micros(fills: Records) -> Ints:
     """What each fill paid, rounded as the ledger rounds it."""
     return np.floor(fills["quantity"] * fills["price"] * MICROS_PER_UNIT + 0.5).astype(np.int64)
 
@@ -219,7 +219,7 @@ class Breakdown:
         trips["opened_ts"] = fills["ts"][first]
         trips["decision"] = fills["decision"][first]
         trips["decision_exit"] = fills["decision"][last]
-        paid = _paid_micros(fills)
+        paid = paid_micros(fills)
         for name, source in (
             ("realised_micros", fills["amount_micros"]),
             ("fees_micros", fills["fee_micros"]),
@@ -299,7 +299,7 @@ class Breakdown:
             funding_micros=funding,
             spread_micros=int(fills["spread_micros"].sum()),
             slippage_micros=int(fills["slippage_micros"].sum()),
-            turnover_micros=int(np.abs(_paid_micros(fills)).sum()),
+            turnover_micros=int(np.abs(paid_micros(fills)).sum()),
         )
 
     @cached_property
@@ -373,7 +373,7 @@ class Breakdown:
             "fees_micros": daily(fills, fills["fee_micros"]),
             "spread_micros": daily(fills, fills["spread_micros"]),
             "slippage_micros": daily(fills, fills["slippage_micros"]),
-            "turnover_micros": daily(fills, np.abs(_paid_micros(fills))),
+            "turnover_micros": daily(fills, np.abs(paid_micros(fills))),
             "funding_micros": daily(self.funding, self.funding["amount_micros"]),
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.breakdown import DAY_MS, Breakdown, Row, day_of, net_of
+from backtest.breakdown import DAY_MS, Breakdown, Row, day_of, net_of, paid_micros
 from backtest.run import Run
 from core.model import MICROS_PER_UNIT, ExitReason, InstrumentKind, Kind, Mode, Records, Result
 from markets.history import utc
@@ -110,13 +110,17 @@ def daily_equity(run: Run) -> Floats:
 
     A bar that closes at midnight belongs to the day it ends.
     """
-    known = run.block["ts_known"]
-    if len(known) == 0:
-        return np.zeros(0)
-    days = np.arange(day_of(int(known[0])), day_of(int(known[-1])) + 1)
-    last = np.searchsorted(known, (days + 1) * DAY_MS, side="right") - 1
-    equity: Floats = run.track["equity_micros"][last] / MICROS_PER_UNIT
+    equity: Floats = run.track["equity_micros"][day_ends(run.block)] / MICROS_PER_UNIT
     return equity
+
+
+def day_ends(block: Records) -> NDArray[np.int64]:
+    """Place of the last event known by the end of every UTC day the events touch, shape (days,)."""
+    known = block["ts_known"]
+    if len(known) == 0:
+        return np.zeros(0, np.int64)
+    days = np.arange(day_of(int(known[0])), day_of(int(known[-1])) + 1)
+    return np.searchsorted(known, (days + 1) * DAY_MS, side="right") - 1
 
 
 def daily_returns(run: Run) -> Floats:
@@ -167,13 +171,16 @@ def calmar(run: Run) -> float | None:
 
 
 def turnover(run: Run) -> float | None:
+    """``turnover_of`` a run."""
+    return turnover_of(int(np.abs(paid_micros(run.of(Result.FILL))).sum()), daily_equity(run))
+
+
+def turnover_of(traded_micros: int, equity: Floats) -> float | None:
     """Notional traded a year (365 days) as a multiple of the mean equity of its days; None without
     days, or when that mean is not above zero."""
-    equity = daily_equity(run)
     if len(equity) == 0 or equity.mean() <= 0:
         return None
-    fills = run.of(Result.FILL)
-    traded = float(np.abs(fills["quantity"] * fills["price"]).sum())
+    traded = traded_micros / MICROS_PER_UNIT
     return traded / float(equity.mean()) / (len(equity) / DAYS_PER_YEAR)
 
 

@@ -16,13 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest.recorded import Find, replay_recorded
+from backtest.run import Run
 from backtest.statistics import daily_returns
-from backtest.validation.resampling import stationary_indices
-from core.model import Kind, Records
+from backtest.validation.resampling import block_length, stationary_indices
+from core.errors import DataError
+from core.model import MICROS_PER_UNIT, Kind, Records
 
 COSTS = ("fee_rate", "fee_rate_maker", "half_spread_bps", "half_spread", "slippage_bps", "impact")
 MISSED = 0.1
 """Share of bars on which nothing can be traded in the world of missed fills."""
+
+DAYS_DRAWN_MIN = 10
+"""Fewer days hold no distribution worth drawing from."""
 
 Floats = NDArray[np.float64]
 Config = Mapping[str, Any]
@@ -41,12 +46,18 @@ def worlds(config: Config, events: Records, *, seed: int) -> Iterator[tuple[str,
         yield "funding reversed", config, reversed_funding(events)
 
 
+def stressed_runs(
+    config: Config, events: Records, find: Find, *, seed: int
+) -> Iterator[tuple[str, Run]]:
+    """A recorded run in each harder world, one after the other."""
+    for name, terms, block in worlds(config, events, seed=seed):
+        yield name, replay_recorded(terms, block, find)
+
+
 def stressed(config: Config, events: Records, find: Find, *, seed: int) -> dict[str, Floats]:
     """Daily returns of a recorded run in each harder world."""
-    return {
-        name: daily_returns(replay_recorded(terms, block, find))
-        for name, terms, block in worlds(config, events, seed=seed)
-    }
+    runs = stressed_runs(config, events, find, seed=seed)
+    return {name: daily_returns(run) for name, run in runs}
 
 
 def dearer(config: Config, times: float) -> Config:
@@ -151,3 +162,43 @@ def outlook(growth: Floats, ruin_at: float = 0.5) -> Outlook:
 def _quantiles(values: Floats) -> tuple[float, float, float]:
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)).tolist()
     return low, middle, high
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Luck:
+    """What other luck would have made of a run.
+
+    ``growth`` along resampled histories, shape (paths, days + 1), from blocks of ``block`` days on
+    average; ``falls`` is the deepest drawdown of each, shape (paths,), ``outlook`` their figures.
+    ``reordered`` are deepest drawdowns with the trades in other orders, shape (paths,), ``order``
+    their quantiles at 5, 50 and 95 %; both None with fewer than two trades.
+    """
+
+    block: float
+    growth: Floats
+    falls: Floats
+    outlook: Outlook
+    reordered: Floats | None
+    order: tuple[float, float, float] | None
+
+
+def luck_of(run: Run, *, paths: int, ruin_at: float, seed: int) -> Luck:
+    """Draw a run's days and trades again. DataError when there is too little to draw from."""
+    returns, rng = daily_returns(run), np.random.default_rng(seed)
+    if len(returns) < DAYS_DRAWN_MIN or not np.isfinite(returns).all():
+        raise DataError(
+            f"run {run.run_id} has {len(returns)} days: luck is drawn from {DAYS_DRAWN_MIN} days "
+            "or more, with equity left on each"
+        )
+    block = block_length(returns[:, None])
+    growth = futures(returns, rng, paths=paths, block=block)
+    earned = run.trades["amount_micros"] / MICROS_PER_UNIT
+    other = reordered(earned, run.equity_start, rng, paths=paths) if len(earned) > 1 else None
+    return Luck(
+        block=block,
+        growth=growth,
+        falls=deepest(growth),
+        outlook=outlook(growth, ruin_at),
+        reordered=other,
+        order=None if other is None else _quantiles(other),
+    )

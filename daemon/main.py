@@ -19,13 +19,17 @@ from daemon.commands import (
     fetch,
     journals,
     operate,
+    portfolio,
     propose,
     replay,
     run,
     runs,
     settings,
+    stress,
     sweep,
     validate,
+    walk_forward,
+    worker,
 )
 
 USAGE = 2
@@ -126,6 +130,8 @@ app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=replay.EPILOG)(replay.replay)
 app.command(epilog=propose.EPILOG)(propose.propose)
 app.command(epilog=sweep.EPILOG)(sweep.sweep)
+app.command("walk-forward", epilog=walk_forward.EPILOG)(walk_forward.walk_forward)
+app.command(epilog=worker.EPILOG)(worker.worker)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)
 app.command(epilog=runs.REPORT_EPILOG)(runs.report)
@@ -133,6 +139,8 @@ app.command(epilog=runs.DIFF_EPILOG)(runs.diff)
 app.command(epilog=audit.AUDIT_EPILOG)(audit.audit)
 app.command("what-if", epilog=audit.WHAT_IF_EPILOG)(audit.what_if)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=stress.EPILOG)(stress.stress)
+app.command(epilog=portfolio.EPILOG)(portfolio.portfolio)
 app.command(epilog=catalogue.STRATEGIES_EPILOG)(catalogue.strategies)
 app.command(epilog=catalogue.FEATURES_EPILOG)(catalogue.features)
 

@@ -45,21 +45,32 @@ function markerSize(chart, [from, to]) {
   return seen < 300 ? 10 : seen < 1000 ? 7 : 4;
 }
 
+// Numbers in cells that are too narrow for them would run into each other.
+function thin(chart, spec) {
+  for (const trace of spec.data) {
+    const crowded = trace.type === "heatmap" && chart.clientWidth - 160 < 30 * trace.x.length;
+    if (trace.texttemplate && crowded) delete trace.texttemplate;
+  }
+}
+
 for (const script of document.querySelectorAll("script[data-chart]")) {
   const chart = document.getElementById(script.dataset.chart);
   const spec = JSON.parse(script.textContent);
   const bar = chart.id === "market" ? "hover" : false;
+  thin(chart, spec);
   Plotly.newPlot(chart, spec.data, spec.layout, { ...config, displayModeBar: bar });
   charts.push(chart);
 }
 
 const market = document.getElementById("market");
-const whole = market.layout.xaxis.range.slice();
-market.on("plotly_relayout", (change) => {
-  const keys = Object.keys(change);
-  if (keys.includes("xaxis.autorange")) Plotly.relayout(market, { "xaxis.range": whole.slice() });
-  else if (keys.some((key) => key.startsWith("xaxis.range"))) fit(market);
-});
+if (market) {
+  const whole = market.layout.xaxis.range.slice();
+  market.on("plotly_relayout", (change) => {
+    const keys = Object.keys(change);
+    if (keys.includes("xaxis.autorange")) Plotly.relayout(market, { "xaxis.range": whole.slice() });
+    else if (keys.some((key) => key.startsWith("xaxis.range"))) fit(market);
+  });
+}
 
 window.addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });

@@ -6,6 +6,19 @@ BLUE, VIOLET, AMBER = "#4c8dff", "#9c6ade", "#e8a317"
 GAIN, LOSS = "#12a77b", "#e5484d"
 GREY, GRID = "#8a94a6", "rgba(128,140,160,0.18)"
 
+SERIES = ("#2a88cc", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a94a6")
+"""Lines side by side: told apart by every kind of colour vision (after Okabe and Ito, 2008)."""
+
+DIVERGING = [
+    [0.0, "#b35806"],
+    [0.25, "#fdb863"],
+    [0.5, "#f4f4f4"],
+    [0.75, "#92c5de"],
+    [1.0, "#2166ac"],
+]
+"""From bad to good for every kind of colour vision: orange, nothing, blue."""
+SEQUENTIAL = "Cividis"
+
 REGIMES = {
     Regime.UNKNOWN: "#9aa0a6",
     Regime.TREND_UP: "#12a77b",

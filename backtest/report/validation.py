@@ -137,8 +137,13 @@ def logits(found: Overfitting) -> Spec:
         "layout": plot_layout(
             HEIGHT_PX,
             bargap=0.05,
-            xaxis=plot_axis(fixedrange=True, zeroline=True, zerolinecolor=GREY),
-            yaxis=plot_axis(fixedrange=True, tickformat=".0%"),
+            xaxis=plot_axis(
+                fixedrange=True,
+                zeroline=True,
+                zerolinecolor=GREY,
+                title={"text": "logit of the rank outside"},
+            ),
+            yaxis=plot_axis(fixedrange=True, tickformat=".0%", title={"text": "share of splits"}),
         ),
     }
 
@@ -196,6 +201,6 @@ def fan(growth: Any) -> Spec:
         "layout": plot_layout(
             HEIGHT_PX,
             xaxis=plot_axis(fixedrange=True, title={"text": "days"}),
-            yaxis=plot_axis(fixedrange=True, zeroline=False),
+            yaxis=plot_axis(fixedrange=True, title={"text": "growth of 1"}),
         ),
     }

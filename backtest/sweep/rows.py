@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backtest.breakdown import Row as Sums
 from backtest.run import combined_hash
-from backtest.statistics import returns_of, sharpe, sortino
+from backtest.statistics import returns_of, sharpe, sortino, turnover_of
 from core.errors import UnknownName
 from core.model import MICROS_PER_UNIT
 
@@ -60,13 +60,14 @@ class Row:
 def metrics_of(
     tally: Any, daily_micros: Ints, start_micros: int, bars: int, span_ms: int
 ) -> dict[str, float | None]:
-    """The figures of one account. ``turnover`` is what was traded as a multiple of the start."""
+    """The figures of one account."""
     names = Sums.__dataclass_fields__
     sums = {name: int(tally[name]) for name in tally.dtype.names if name in names}
     net = int(daily_micros[-1]) - start_micros if len(daily_micros) else 0
     held = sums["realised_micros"] - sums["fees_micros"] - sums["funding_micros"]
     total = Sums(name="total", bars=bars, unrealised_micros=net - held, **sums)
-    returns = returns_of(daily_micros / MICROS_PER_UNIT, start_micros / MICROS_PER_UNIT)
+    equity = daily_micros / MICROS_PER_UNIT
+    returns = returns_of(equity, start_micros / MICROS_PER_UNIT)
     return {
         "trades": total.trades,
         "win_rate": total.win_rate,
@@ -82,7 +83,7 @@ def metrics_of(
         "sharpe": sharpe(returns),
         "sortino": sortino(returns),
         "exposure_time": int(tally["exposed_ms"]) / span_ms if span_ms > 0 else 0.0,
-        "turnover": total.turnover_micros / start_micros,
+        "turnover": turnover_of(total.turnover_micros, equity),
         "refused": int(tally["refused"]),
         "halted": int(tally["halted_ts"] > 0),
     }

@@ -32,20 +32,25 @@ Sizer = Callable[[Strategy, Mapping[str, float]], Sizing]
 
 
 class Trials(Protocol):
-    """Whoever counts trials: told of each before its result is known, and of the result."""
+    """Whoever counts trials, a group at a time: told of it before any of its results is known, of
+    its results before they are kept, and of rows that an earlier run had kept."""
 
-    def on_trial_begin(self, params: Mapping[str, float]) -> None: ...
-    def on_trial_end(self, row: Row) -> None: ...
+    def on_trials_begin(self, points: Sequence[Mapping[str, float]]) -> None: ...
+    def on_trials_end(self, rows: Sequence[Row]) -> None: ...
+    def on_rows_found(self, rows: Sequence[Row]) -> None: ...
 
 
 class Uncounted:
     """Nobody counts."""
 
-    def on_trial_begin(self, params: Mapping[str, float]) -> None:
-        """A combination is about to run."""
+    def on_trials_begin(self, points: Sequence[Mapping[str, float]]) -> None:
+        """These combinations are about to run."""
 
-    def on_trial_end(self, row: Row) -> None:
-        """It has run, or failed."""
+    def on_trials_end(self, rows: Sequence[Row]) -> None:
+        """They have run, or failed."""
+
+    def on_rows_found(self, rows: Sequence[Row]) -> None:
+        """These ran before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,11 @@ class Subject:
         """The one whose parameters are searched."""
         return next(e.book.strategy for e in self.setup.books if e.book.name in self.books)
 
+    @property
+    def events(self) -> int:
+        """How many events a combination runs over."""
+        return sum(len(history.events) for history in self.histories.values())
+
     def at(self, point: Mapping[str, float]) -> Setup:
         """The setup with these parameters."""
         return replace(self.setup, books=tuple(self._book(e, point) for e in self.setup.books))
@@ -76,6 +86,11 @@ class Subject:
         book = replace(entry.book, params=params)
         sizing = self.sizer(book.strategy, params) if self.sizer is not None else entry.sizing
         return replace(entry, book=book, sizing=sizing)
+
+    def key(self, search: Mapping[str, Any]) -> str:
+        """What a sweep is known by: twelve hex digits over all that decides its rows."""
+        causes = {**self.causes(), "search": dict(search)}
+        return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()[:12]
 
     def causes(self) -> dict[str, Any]:
         """Everything beside the combinations that decides a row."""
@@ -119,7 +134,7 @@ class Sweep:
         self._store, self._trials = store, trials or Uncounted()
         self._progress = progress or (lambda _: None)
         causes = {**subject.causes(), "search": dict(search or {})}
-        self.key = hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()[:12]
+        self.key = subject.key(search or {})
         self.resumed = store.begin(self.key, causes, resume=resume) if store is not None else 0
         self._place = 0
 
@@ -132,18 +147,24 @@ class Sweep:
         keys = [params_key(point) for point in points]
         known = self._store.find(self.key, keys) if self._store is not None else {}
         fresh = {key: k for k, key in enumerate(keys) if key not in known}
-        for k in fresh.values():
-            self._trials.on_trial_begin(points[k])
+        if known:
+            self._trials.on_rows_found(list(known.values()))
         places = [self._place + k for k in fresh.values()]
         self._place += len(points)
-        made = self._fold([points[k] for k in fresh.values()], places) if fresh else []
-        if self._store is not None and made:
-            self._store.keep(self.key, made)
-        for row in made:
-            self._trials.on_trial_end(row)
+        made = self._run_fresh([points[k] for k in fresh.values()], places) if fresh else []
         self._progress((len(points) - len(fresh)) * len(self.block))
         known.update(zip(fresh, made, strict=True))
         return [known[key] for key in keys]
+
+    def _run_fresh(self, points: Sequence[Point], places: Sequence[int]) -> list[Row]:
+        """Run and count these. They are kept last: killed in between, they run once more and are
+        told with the same result, while a row kept but not told would never be counted."""
+        self._trials.on_trials_begin(points)
+        made = self._fold(points, places)
+        self._trials.on_trials_end(made)
+        if self._store is not None:
+            self._store.keep(self.key, made)
+        return made
 
     def _fold(self, points: Sequence[Point], places: Sequence[int]) -> list[Row]:
         field = Field([self.subject.at(p) for p in points], self._carried, threads=self.threads)

@@ -8,11 +8,10 @@ results, and the ledger must still hold what each of them saw.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -27,20 +26,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
     insert,
-    inspect,
     select,
     update,
 )
 
+from backtest.tables import Transaction, ensure
 from core.errors import JournalError
 
 GENESIS = "0" * 64
 IDS_PER_QUERY = 500
-ADVISORY_KEY = 7_121_989_106
-
-Transaction: TypeAlias = Callable[[], AbstractContextManager[Connection]]
 
 metadata = MetaData()
 
@@ -153,34 +148,28 @@ class Ledger:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        if not self._is_there():
-            with transaction() as connection:
-                if connection.dialect.name == "postgresql":
-                    # two that open it first at once would both make its tables
-                    connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_KEY)))
-                metadata.create_all(connection)
-                if connection.execute(select(heads)).one_or_none() is None:
-                    connection.execute(insert(heads).values(id=1, count=0, hash=GENESIS))
+        ensure(transaction, metadata, _begin_chain)
 
-    def _is_there(self) -> bool:
-        with self._transaction() as connection:
-            return set(metadata.tables) <= set(inspect(connection).get_table_names())
-
-    def begin(self, trials: Sequence[Trial], *, now_ms: int, lease_ms: int) -> Head:
+    def begin(
+        self, trials: Sequence[Trial], *, now_ms: int, lease_ms: int, again: bool = False
+    ) -> Head:
         """Write that these trials are about to run, all or none; answers the new head.
 
         Call it before anything about a result can be known. A trial that has not ended when its
-        lease has is taken for crashed. JournalError when one began before.
+        lease has is taken for crashed. JournalError when one began before; with ``again`` such a
+        one is left as it stands.
         """
         with self._transaction() as connection:
             head = _lock(connection)
-            names = [trial.id for trial in trials]
-            _refuse_twice(names, _found(connection, names, ended=False), "began")
+            known = _found(connection, [trial.id for trial in trials], ended=False)
+            if again:
+                trials = [trial for trial in trials if trial.id not in known]
+            _refuse_twice([trial.id for trial in trials], known, "began")
             return _write(connection, head, (_begun(each, now_ms, lease_ms) for each in trials))
 
-    def end(self, endings: Sequence[Ending], *, now_ms: int) -> Head:
+    def end(self, endings: Sequence[Ending], *, now_ms: int, again: bool = False) -> Head:
         """Write how these trials ended, all or none; JournalError when one did before, or never
-        began."""
+        began. With ``again`` one that ended before is left as it stands."""
         with self._transaction() as connection:
             head = _lock(connection)
             names = [ending.trial for ending in endings]
@@ -188,7 +177,10 @@ class Ledger:
             unknown = [name for name in names if name not in began]
             if unknown:
                 raise JournalError(f"trial ledger: trial {unknown[0]} ended, but it never began")
-            _refuse_twice(names, _found(connection, names, ended=True), "ended")
+            known = _found(connection, names, ended=True)
+            if again:
+                endings = [ending for ending in endings if ending.trial not in known]
+            _refuse_twice([ending.trial for ending in endings], known, "ended")
             return _write(connection, head, (_ended(each, began, now_ms) for each in endings))
 
     def sweep_up(self, *, now_ms: int) -> tuple[str, ...]:
@@ -215,6 +207,16 @@ class Ledger:
             _write(connection, head, (_ended(each, studies, now_ms) for each in endings))
         return tuple(ending.trial for ending in endings)
 
+    def endings(self, trials: Sequence[str]) -> dict[str, Ending]:
+        """How those of these trials ended that have; read, not verified as ``history`` does."""
+        found: dict[str, Ending] = {}
+        with self._transaction() as connection:
+            for at in range(0, len(trials), IDS_PER_QUERY):
+                mine = rows.c.trial.in_(trials[at : at + IDS_PER_QUERY]) & rows.c.ended
+                for row in connection.execute(select(rows).where(mine)):
+                    found[row.trial] = _ending(row)
+        return found
+
     def head(self) -> Head:
         """Where the ledger ends now: what a file of results must carry."""
         with self._transaction() as connection:
@@ -239,14 +241,16 @@ class Ledger:
                 row.trial: Trial(id=row.trial, study=row.study, **json.loads(row.content))
                 for row in began
             },
-            endings={
-                row.trial: Ending(trial=row.trial, fate=Fate(row.fate), **json.loads(row.content))
-                for row in over
-            },
+            endings={row.trial: _ending(row) for row in over},
         )
 
 
 _COLUMNS = ("id", "trial", "study", "fate")
+
+
+def _begin_chain(connection: Connection) -> None:
+    if connection.execute(select(heads)).one_or_none() is None:
+        connection.execute(insert(heads).values(id=1, count=0, hash=GENESIS))
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -276,6 +280,10 @@ def _ended(ending: Ending, studies: Mapping[str, str], now_ms: int) -> dict[str,
         "content": _json({k: v for k, v in asdict(ending).items() if k not in _COLUMNS}),
         "lease_until_ms": 0,
     }
+
+
+def _ending(row: Row[Any]) -> Ending:
+    return Ending(trial=row.trial, fate=Fate(row.fate), **json.loads(row.content))
 
 
 def _found(connection: Connection, trials: Sequence[str], *, ended: bool) -> dict[str, str]:

@@ -52,6 +52,9 @@ Timerange: TypeAlias = Annotated[
 Resample: TypeAlias = Annotated[
     str | None, typer.Option("--resample", metavar="5m", help="Longer bars than the file's.")
 ]
+Shard: TypeAlias = Annotated[
+    bool, typer.Option("--shards", help="Let the workers of this journal do it: lockstep worker.")
+]
 Runs: TypeAlias = Annotated[
     Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs (./runs).")
 ]

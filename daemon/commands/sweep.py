@@ -5,34 +5,22 @@ from typing import Annotated
 
 import typer
 
-from daemon.commands.options import (
-    Config,
-    Data,
-    Instruments,
-    Json,
-    Profile,
-    Resample,
-    Rules,
-    Runs,
-    Sets,
-    Strategies,
-    Timerange,
-)
+from daemon.commands.journals import Url
+from daemon.commands.options import Flags, Json, Shard, Timerange, taking
 
 EPILOG = (
     "Example: lockstep sweep --strategy trend --data SOL.feather --set fast=5:50:5 "
     "--set slow=20:200:20\n\n"
     "Ranges: fast=5:50:5 (with a step), fast=5:50, fast=5,10,20. Without any, --sobol and "
-    "--optuna search the ranges the strategy declares, but for what --set fixes."
+    "--optuna search the ranges the strategy declares, but for what --set fixes.\n\n"
+    "Every combination is a trial of the journal's ledger before it runs. Judge the best: "
+    "lockstep sweep ... --returns r.npz && lockstep validate r.npz"
 )
 
 
-def sweep(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
-    strategy: Strategies = None,
-    data: Data = None,
-    instrument: Instruments = None,
-    rules: Rules = None,
-    set_: Sets = None,
+@taking(Flags)
+def sweep(  # noqa: PLR0913, PLR0917 - one a flag
+    flags: Flags,
     grid: Annotated[bool, typer.Option("--grid", help="Every combination of the ranges.")] = False,
     sobol: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="N combinations, evenly spread.")
@@ -54,28 +42,20 @@ def sweep(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="Every row, with daily equity.")
     ] = None,
+    returns: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="What 'lockstep validate' reads.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Heat maps, stability, overfitting.")
+    ] = None,
+    shards: Shard = False,
+    journal: Url = None,
     timerange: Timerange = None,
-    resample: Resample = None,
-    profile: Profile = None,
-    config: Config = None,
-    runs: Runs = None,
     json: Json = False,
 ) -> None:
     """Search the parameters of a strategy over recorded data."""
-    from daemon.commands.choices import Choices
     from daemon.commands.sweeping import Search, sweep_and_tell
 
-    choices = Choices(
-        profile=profile,
-        config=config,
-        strategies=strategy or (),
-        rules=rules or (),
-        data=data or (),
-        instruments=instrument or (),
-        resample=resample,
-        runs=runs,
-        sets=set_ or (),
-    )
     search = Search(
         grid=grid,
         sobol=sobol,
@@ -86,6 +66,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - as many arguments as there are flags
         threads=threads,
         resume=resume,
         out=out,
+        returns=returns,
+        report=report,
+        journal=journal,
+        shards=shards,
         json=json,
     )
-    sweep_and_tell(choices, timerange, search)
+    sweep_and_tell(flags.choices, timerange, search)

@@ -2,28 +2,26 @@
 
 import heapq
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backtest.report.sweep import Collected, write_sweep
 from backtest.sweep.rows import Row, rank_key
 from backtest.sweep.search import search as ask
-from backtest.sweep.space import Axis, Point, axes_of, grid, sobol
+from backtest.sweep.space import Axis, Point, grid, sobol
 from backtest.sweep.store import Store
-from backtest.sweep.sweep import Subject, Sweep
-from config.layers import Resolved, suggest
+from backtest.sweep.sweep import Sweep
+from backtest.validation.ledger import Ledger
 from core.errors import ConfigError
-from daemon.commands.choices import Choices, read_settings
-from daemon.commands.names import parse_timerange
-from daemon.commands.setups import plan_run, runs_folder, sizing_of
-from daemon.commands.shelf import open_shelf
+from daemon.commands.aiming import Target, aim
+from daemon.commands.choices import Choices
+from daemon.commands.counted import ReturnsFile, open_ledger, trials_of
+from daemon.commands.setups import runs_folder
+from daemon.commands.sharding import Job, Offer, offering
 from daemon.console import making, write, write_json, write_table
-
-_NUMBER = r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?"
-_RANGE = re.compile(rf"{_NUMBER}(?:[:,]{_NUMBER})+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +37,10 @@ class Search:
     threads: int | None = None
     resume: bool = False
     out: Path | None = None
+    returns: Path | None = None
+    report: Path | None = None
+    journal: str | None = None
+    shards: bool = False
     json: bool = False
 
     @property
@@ -59,72 +61,56 @@ class Search:
 
 
 def sweep_and_tell(choices: Choices, timerange: str | None, search: Search) -> None:
-    """Run the sweep, keep its rows, write them out if wished, and tell the best."""
+    """Run the sweep, every trial of it in the ledger; keep its rows, and tell the best."""
     rank_key(search.metric)
-    ranges = [text for text in choices.sets if _RANGE.fullmatch(text.partition("=")[2].strip())]
-    rest = [text for text in choices.sets if text not in ranges]
-    resolved = read_settings(replace(choices, sets=rest))
-    subject, label = _subject(resolved, timerange)
-    fixed = resolved.settings.strategies[label].params
-    axes = axes_of(subject.strategy, _named(ranges, label), fixed)
-    points = _points(search, axes)
+    if search.shards and search.optuna:
+        raise ConfigError("--shards: a study of Optuna runs on one machine; use --grid or --sobol")
+    target = aim(choices, timerange)
+    url = search.journal or target.resolved.settings.paths.journal
+    job = Job(choices=choices, timerange=timerange, search=search.terms(target.axes))
+    with open_ledger(url) as ledger, offering(url, job, wished=search.shards) as offer:
+        _sweep(target, search, ledger, offer)
+
+
+def _sweep(target: Target, search: Search, ledger: Ledger, offer: Offer | None) -> None:
+    subject, axes = target.subject, target.axes
+    points = points_of(search, axes)
+    folder = runs_folder(target.resolved)
+    terms = search.terms(axes)
+    trials = trials_of(ledger, subject, f"sweep-{subject.key(terms)}")
+    returns = ReturnsFile(search.returns, trials) if search.returns else None
     count = search.optuna or len(points)
-    folder = runs_folder(resolved)
-    events = sum(len(history.events) for history in subject.histories.values())
-    with making(events * count, quiet=search.json, what="bars") as progress:
+    with making(subject.events * count, quiet=search.json, what="bars") as progress:
         sweep = Sweep(
             subject,
             threads=search.threads or os.cpu_count() or 1,
-            store=Store(folder / "sweeps.sqlite"),
-            search=search.terms(axes),
+            store=None if offer else Store(folder / "sweeps.sqlite"),
+            search=terms,
             resume=search.resume,
+            trials=trials,
             progress=progress,
         )
         started = time.perf_counter()
-        rows = _rows(sweep, search, axes, points, folder)
-        told = _gathered(rows, search)
+        if offer is not None:
+            rows = offer.rows(trials, subject, points, progress)
+        else:
+            rows = _rows(sweep, search, axes, points, folder)
+        if search.report is not None:
+            collected = Collected(search.metric)
+            rows = collected.watching(rows)
+        told = _gathered(rows, search, returns)
         told["seconds"] = time.perf_counter() - started
+    if returns is not None:
+        returns.write(ledger, int(sweep.block["ts_known"][0]))
+    if search.report is not None:
+        names = [axis.name for axis in axes]
+        strategy = subject.strategy.name
+        write_sweep(search.report, strategy, names, collected, subject.setup.equity)
     _tell(sweep, search, told, [axis.name for axis in axes])
 
 
-def _subject(resolved: Resolved, timerange: str | None) -> tuple[Subject, str]:
-    """What is swept, and the stanza whose parameters are searched."""
-    labels = list(resolved.settings.strategies)
-    shelf = open_shelf(resolved)
-    span = parse_timerange(timerange) if timerange else (None, None)
-    plan = plan_run(resolved, shelf, span)
-    if len(labels) != 1:
-        raise ConfigError(f"a sweep searches one strategy, this run has {', '.join(labels)}")
-    label = labels[0]
-    program = shelf.strategy(label).program is not None
-
-    def sizer(strategy: Any, params: Mapping[str, float]) -> Any:
-        return sizing_of(resolved, label, strategy, params)
-
-    books = frozenset(entry.book.name for entry in plan.setup.books)
-    subject = Subject(
-        setup=plan.setup,
-        books=books,
-        histories=plan.histories,
-        sizer=sizer if program else None,
-    )
-    return subject, label
-
-
-def _named(ranges: Iterable[str], label: str) -> dict[str, str]:
-    """Ranges by parameter; ``trend.fast`` is ``fast`` when the strategy is ``trend``."""
-    named: dict[str, str] = {}
-    for text in ranges:
-        key, _, value = (part.strip() for part in text.partition("="))
-        owner, dot, name = key.rpartition(".")
-        if dot and owner not in {label, f"strategies.{label}.params"}:
-            hint = suggest(owner, [label])
-            raise ConfigError(f"--set {text}: only parameters may have a range: {hint}")
-        named[name] = value
-    return named
-
-
-def _points(search: Search, axes: list[Axis]) -> list[Point]:
+def points_of(search: Search, axes: list[Axis]) -> list[Point]:
+    """The combinations of a grid or of Sobol's sequence; Optuna asks for its own as it goes."""
     if search.method == "grid":
         return grid(axes)
     return sobol(axes, search.sobol, search.seed) if search.sobol else []
@@ -139,8 +125,8 @@ def _rows(
     return ask(sweep, axes, search.optuna, metric=search.metric, seed=search.seed, journal=journal)
 
 
-def _gathered(rows: Iterator[Row], search: Search) -> dict[str, Any]:
-    """The best rows and how many there were; every row goes to the file as it comes."""
+def _gathered(rows: Iterator[Row], search: Search, returns: ReturnsFile | None) -> dict[str, Any]:
+    """The best rows and how many there were; every row goes to the files as it comes."""
     from daemon.commands.sweep_file import writing
 
     key = rank_key(search.metric)
@@ -149,6 +135,8 @@ def _gathered(rows: Iterator[Row], search: Search) -> dict[str, Any]:
     with writing(search.out) as write_row:
         for row in rows:
             write_row(row)
+            if returns is not None:
+                returns.add(row)
             told["combinations"] += 1
             told["failed"] += row.error is not None
             best = heapq.nsmallest(search.top, [*best, row], key=key)
@@ -182,8 +170,10 @@ def _tell(sweep: Sweep, search: Search, told: dict[str, Any], names: list[str]) 
         f"The best of {count:,} is the luckiest, not the truest: it must still be tested out of "
         "sample."
     )
-    if search.out is not None:
-        write(f"rows: {search.out}")
+    files = {"rows": search.out, "returns": search.returns, "report": search.report}
+    for what, path in files.items():
+        if path is not None:
+            write(f"{what}: {path}")
 
 
 def _shown(row: Row, names: list[str]) -> tuple[Any, ...]:

@@ -172,7 +172,7 @@ def daily_run(closes: list[float], *, volume: float = 1e6) -> Run:
     day = 86_400_000
     block["ts_event"] = block["ts_event"][0] + day * np.arange(len(block))
     block["ts_known"] = block["ts_event"] + day
-    from backtest.replay import replay_block
+    from backtest.replay import Source, replay_block
 
     always = Strategy(
         name="always",
@@ -182,9 +182,7 @@ def daily_run(closes: list[float], *, volume: float = 1e6) -> Run:
         params=SCRIPT.params,
         compiled=False,
     )
-    return replay_block(
-        one_book(always, equity=1_000.0), block, {"X": history.fields}, data={}, quality={}
-    )
+    return replay_block(one_book(always, equity=1_000.0), block, {"X": history.fields}, Source())
 
 
 def test_calmar_and_turnover_by_hand() -> None:

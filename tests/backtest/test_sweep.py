@@ -162,11 +162,14 @@ class Counting:
     def __init__(self) -> None:
         self.told: list[tuple[str, float]] = []
 
-    def on_trial_begin(self, params: Mapping[str, float]) -> None:
-        self.told.append(("begin", params["fast"]))
+    def on_trials_begin(self, points: Sequence[Mapping[str, float]]) -> None:
+        self.told += [("begin", point["fast"]) for point in points]
 
-    def on_trial_end(self, row: Row) -> None:
-        self.told.append(("end", row.params["fast"]))
+    def on_trials_end(self, rows: Sequence[Row]) -> None:
+        self.told += [("end", row.params["fast"]) for row in rows]
+
+    def on_rows_found(self, rows: Sequence[Row]) -> None:
+        raise AssertionError("nothing was kept before")
 
 
 def test_every_trial_is_told_before_its_result_is_known() -> None:

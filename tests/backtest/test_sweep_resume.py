@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ class Begun:
     """Counts the trials that ran."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.found = 0
 
-    def on_trial_begin(self, params: Any) -> None:
-        self.count += 1
+    def on_trials_begin(self, points: Sequence[Any]) -> None:
+        self.count += len(points)
 
-    def on_trial_end(self, row: Row) -> None:
+    def on_trials_end(self, rows: Sequence[Row]) -> None:
         pass
+
+    def on_rows_found(self, rows: Sequence[Row]) -> None:
+        self.found += len(rows)
 
 
 def killed_after(path: Path, rows: int) -> None:
@@ -62,7 +66,7 @@ def test_a_killed_sweep_goes_on_and_gives_every_row_once(tmp_path: Path) -> None
     assert 40 <= sweep.resumed < COUNT
     assert sweep.resumed % 16 == 0  # whole groups only
     rows = [row.plain() for row in sweep.run(points(COUNT))]
-    assert begun.count == COUNT - sweep.resumed
+    assert (begun.count, begun.found) == (COUNT - sweep.resumed, sweep.resumed)
     fresh = [row.plain() for row in Sweep(trend_subject(), threads=1).run(points(COUNT))]
     assert rows == fresh
     with sqlite3.connect(path) as database:

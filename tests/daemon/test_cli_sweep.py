@@ -26,6 +26,16 @@ def test_the_best_row_is_what_replay_gives(shop: Path, desk: Path) -> None:
     assert (again["resumed"], again["best"]) == (6, told["best"])
 
 
+def test_a_page_of_the_whole_search(shop: Path, desk: Path) -> None:
+    ranges = ("--set", "fast=5:15:5", "--set", "slow=20,40", "--report", "deep/sweep.html")
+    out = succeed(*TREND, shop / "SOL-PERP.feather", *ranges).out
+    assert "report: deep/sweep.html" in out
+    page = Path("deep/sweep.html").read_text("utf-8")
+    assert "Sweep of trend" in page
+    assert 'data-chart="map-0-best"' in page
+    assert 'data-chart="line-slow"' in page
+
+
 def test_a_table_fits_eighty_columns(shop: Path, desk: Path) -> None:
     out = succeed(*TREND, shop / "SOL-PERP.feather", "--sobol", 8, "--top", 3).out
     assert max(map(len, out.splitlines())) <= 80 + len("sample.")

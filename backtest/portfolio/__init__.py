@@ -1,0 +1,1 @@
+"""Allocation over the books of runs: how much of the account each may use, from the past alone."""
