@@ -207,14 +207,16 @@ def _impact(run: Run, fills: Records) -> float | None:
     """What the square-root law would charge for these fills at their size, in quote."""
     places = np.array([run.instruments.index(book.instrument) for book in run.books])
     traded_in = places[fills["book"]]
-    bars = run.block[run.block["kind"] == Kind.BAR]
+    block, is_bar = run.block, run.block["kind"] == Kind.BAR
     total = 0.0
     for place in np.unique(traded_in).tolist():
-        mine, own = fills[traded_in == place], bars[bars["instrument"] == place]
-        days, at = np.unique(day_of(own["ts_known"]), return_inverse=True)
-        volume = np.bincount(at, np.nan_to_num(own["volume"]))
+        mine = fills[traded_in == place]
+        # whole records of a year of minutes would take a tenth of a gigabyte
+        own = is_bar & (block["instrument"] == place)
+        days, at = np.unique(day_of(block["ts_known"][own]), return_inverse=True)
+        volume = np.bincount(at, np.nan_to_num(block["volume"][own]))
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = np.nan_to_num(np.diff(np.log(own["close"])), posinf=0.0, neginf=0.0)
+            moved = np.nan_to_num(np.diff(np.log(block["close"][own])), posinf=0.0, neginf=0.0)
         daily = math.sqrt(float((moved**2).sum()) / len(days))
         day = np.searchsorted(days, day_of(mine["ts"])).clip(max=len(days) - 1)
         if (volume[day] <= 0).any():
