@@ -10,12 +10,12 @@ from copy import deepcopy
 from typing import Any, TypeAlias
 
 from backtest.assemble import BookSetup, Setup, assemble
-from backtest.replay import Source, replay_block
+from backtest.replay import Advise, Source, replay_block
 from backtest.run import Run, program_hash
 from core.engine import Advice, Book, Engine
 from core.errors import ConfigError, UnknownName
 from core.instrument import Instrument
-from core.model import MARKET_FIELDS, FeeModel, InstrumentKind, OrderStyle, Records
+from core.model import MARKET_FIELDS, FeeModel, InstrumentKind, Kind, OrderStyle, Records
 from core.strategy import Strategy
 from risk.limits import Limits, Sizing, SizingRule
 
@@ -33,15 +33,21 @@ def setup_of(config: Mapping[str, Any], find: Find) -> Setup:
     )
 
 
-def replay_recorded(config: Mapping[str, Any], events: Records, find: Find) -> Run:
-    """Fold recorded events under a config; the data's digest is that of the events themselves."""
+def replay_recorded(
+    config: Mapping[str, Any], events: Records, find: Find, advisor: Advise | None = None
+) -> Run:
+    """Fold recorded events under a config; the data's digest is that of the events themselves. With
+    an ``advisor`` the recorded opinions are left out, and it is asked instead."""
     setup = setup_of(config, find)
+    if advisor is not None:
+        events = events[events["kind"] != Kind.OPINION]
     return replay_block(
         setup,
         events,
         _everything(setup),
         Source(digests={"journal": hashlib.sha256(events.tobytes()).hexdigest()}),
         tell_all=bool(config["tell_all"]),
+        advisor=advisor,
     )
 
 
@@ -51,9 +57,15 @@ def engine_of(config: Mapping[str, Any], find: Find) -> Engine:
     return assemble(setup, _everything(setup), tell_all=bool(config["tell_all"]))
 
 
-def changed(config: Mapping[str, Any], key: str, value: float) -> Config:
-    """The config with one number changed: ``account.equity``, ``limits.NAME``, ``sizing.NAME``,
-    ``instrument.NAME``, or ``STRATEGY.PARAMETER``. Limits and sizing change in every book."""
+def asks(config: Mapping[str, Any]) -> bool:
+    """Whether any book of a config asks a model."""
+    return any(book["advice"] for book in config["books"])
+
+
+def changed(config: Mapping[str, Any], key: str, value: float | str) -> Config:
+    """The config with one value changed: ``account.equity``, ``limits.NAME``, ``sizing.NAME``,
+    ``instrument.NAME``, ``advice.NAME`` (``advice.model`` and ``advice.prompt`` are names, all else
+    a number), or ``STRATEGY.PARAMETER``. Limits, sizing and advice change in every book."""
     table, _, name = key.partition(".")
     found = deepcopy(dict(config))
     tables = {
@@ -61,6 +73,7 @@ def changed(config: Mapping[str, Any], key: str, value: float) -> Config:
         "limits": [found["limits"], *(book["limits"] for book in found["books"])],
         "sizing": [book["sizing"] for book in found["books"]],
         "instrument": found["instruments"],
+        "advice": [book["advice"] for book in found["books"] if book["advice"]],
     }
     for book in found["books"]:
         tables.setdefault(book["strategy"], []).append(book["params"])
@@ -70,7 +83,11 @@ def changed(config: Mapping[str, Any], key: str, value: float) -> Config:
     if not places or name not in places[0]:
         raise UnknownName(f"number of {table}", name, places[0] if places else ["equity"])
     for place in places:
-        place[name] = type(place[name])(value)
+        kind = type(place[name])
+        if isinstance(value, str) != (kind is str):
+            wanted = "a name" if kind is str else "a number"
+            raise ConfigError(f"{key}: expected {wanted} after the =, got {value}")
+        place[name] = kind(value)
     return found
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine as Database
 
-from backtest.advice import Answerer
-from config.settings import Models
+from backtest.advice import Advised, Answerer
+from config.settings import Models, Settings
 from core.errors import ConfigError
 from core.model import MICROS_PER_UNIT
 from daemon.control.credentials import read_secret
@@ -69,6 +69,25 @@ def calling_advisor(
         caller=Caller(registry, clients, budget),
         arms=models.arms,
     )
+
+
+def open_advised(
+    settings: Settings, *, calls: bool, agents: bool = False, masked: bool = False
+) -> Advised:
+    """Who answers a replay: the cassette, and with ``calls`` models for what it lacks, their money
+    counted in the journal of the settings. ``agents``: programs may have to be run."""
+    models, sandbox = settings.models, None
+    if calls:
+        from daemon.clock import now_ms
+        from daemon.journal import open_journal
+
+        database = open_journal(settings.paths.journal)
+        advisor = calling_advisor(models, database, "replay", now_ms)
+        if agents:
+            sandbox = choose_sandbox(models, "replay")
+    else:
+        advisor = replaying_advisor(models)
+    return Advised(with_agent(advisor, sandbox), masked=masked)
 
 
 def with_agent(advisor: Advisor, sandbox: "Sandbox | None") -> Answerer:

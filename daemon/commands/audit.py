@@ -9,7 +9,7 @@ import typer
 
 from core.errors import ConfigError
 from daemon.commands.journals import Url
-from daemon.commands.options import Config, Json, Profile, Rules, Sets, Strategies
+from daemon.commands.options import Config, Json, Profile, RecordCalls, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
@@ -24,7 +24,11 @@ AUDIT_EPILOG = (
     "A run of your own rules or plugins needs the flags or the profile that named them. "
     "Exit code 0: every decision and outcome is the recorded one; 1: they part."
 )
-WHAT_IF_EPILOG = "Example: lockstep what-if paper-demo --set limits.cooldown_ms=600000"
+WHAT_IF_EPILOG = (
+    "Example: lockstep what-if paper-demo --set limits.cooldown_ms=600000\n\n"
+    "Where books ask a model, recorded answers are left out and the cassette of the settings is "
+    "asked: --set advice.model=NAME, advice.confidence_min=0.8; what it lacks wants --record-calls."
+)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run in the journal.")]
 Since = Annotated[
@@ -89,12 +93,14 @@ def what_if(
     set_: Sets = None,
     journal: Url = None,
     profile: Profile = None,
+    config: Config = None,
+    record_calls: RecordCalls = False,
     json: Json = False,
 ) -> None:
-    """Fold a recorded run with a limit, size or parameter changed; show where and what differs."""
+    """Fold a recorded run with a limit, size, parameter or model changed; show what differs."""
     from dataclasses import asdict
 
-    from backtest.recorded import changed, replay_recorded
+    from backtest.recorded import asks, changed, replay_recorded
     from daemon.commands.choices import Choices, read_settings
     from daemon.commands.comparison import compare
     from daemon.commands.runs import tell_difference
@@ -103,16 +109,23 @@ def what_if(
 
     if not set_:
         raise ConfigError("what if what? give --set KEY=VALUE, such as limits.cooldown_ms=600000")
-    resolved = read_settings(Choices(profile=profile))
+    resolved = read_settings(Choices(profile=profile, config=config))
     with _opened(journal, resolved) as database:
-        config = dict(_recorded(database, run).config)
+        terms = dict(_recorded(database, run).config)
         events = read_events(database, run)
-    other = config
+    other = terms
     for text in set_:
         key, value = _pair(text)
         other = changed(other, key, value)
     find = finder(resolved)
-    was, would_be = (replay_recorded(terms, events, find) for terms in (config, other))
+    was = replay_recorded(terms, events, find)
+    advisor = None
+    if asks(other):
+        from daemon.commands.advisors import open_advised
+
+        agents = any(book["advice"] and book["advice"]["agent"] for book in other["books"])
+        advisor = open_advised(resolved.settings, calls=record_calls, agents=agents)
+    would_be = replay_recorded(other, events, find, advisor)
     found = compare(was, would_be)
     if json:
         write_json({"run": run, "changed": list(set_), **asdict(found)})
@@ -120,13 +133,14 @@ def what_if(
         tell_difference(was, would_be, found)
 
 
-def _pair(text: str) -> tuple[str, float]:
+def _pair(text: str) -> tuple[str, float | str]:
     key, equals, value = text.partition("=")
+    if not equals or not value.strip():
+        raise ConfigError(f"--set {text}: expected KEY=VALUE")
     try:
         return key.strip(), float(value)
     except ValueError:
-        wanted = "KEY=NUMBER" if not equals else "a number after the ="
-        raise ConfigError(f"--set {text}: expected {wanted}") from None
+        return key.strip(), value.strip()
 
 
 def _plain(run: str, found: "Audit") -> dict[str, Any]:

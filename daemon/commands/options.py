@@ -55,6 +55,9 @@ Resample: TypeAlias = Annotated[
 Shard: TypeAlias = Annotated[
     bool, typer.Option("--shards", help="Let the workers of this journal do it: lockstep worker.")
 ]
+RecordCalls: TypeAlias = Annotated[
+    bool, typer.Option("--record-calls", help="Ask the models what the cassette lacks; may cost.")
+]
 Runs: TypeAlias = Annotated[
     Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs (./runs).")
 ]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.commands.options import Flags, Json, Timerange, taking
+from daemon.commands.options import Flags, Json, RecordCalls, Timerange, taking
 
 EPILOG = (
     "Example: lockstep replay --strategy trend --data SOL-PERP.feather --set fast=10\n\n"
@@ -37,10 +37,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one a flag
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
     ] = None,
-    record_calls: Annotated[
-        bool,
-        typer.Option("--record-calls", help="Ask the models what the cassette lacks; may cost."),
-    ] = False,
+    record_calls: RecordCalls = False,
     masked: Annotated[
         bool,
         typer.Option("--masked", help="Also with ticker, dates, price hidden from models."),

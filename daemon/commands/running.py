@@ -111,26 +111,10 @@ def _advisor(plan: Plan, wishes: Wishes, *, masked: bool = False) -> "Advised | 
     advice = [entry.book.advice for entry in plan.setup.books if entry.book.advice is not None]
     if not advice:
         return None
-    from backtest.advice import Advised
-    from daemon.commands.advisors import (
-        calling_advisor,
-        choose_sandbox,
-        replaying_advisor,
-        with_agent,
-    )
+    from daemon.commands.advisors import open_advised
 
-    models, sandbox = plan.shelf.resolved.settings.models, None
-    if wishes.calls:
-        from daemon.clock import now_ms
-        from daemon.journal import open_journal
-
-        database = open_journal(plan.shelf.resolved.settings.paths.journal)
-        advisor = calling_advisor(models, database, "replay", now_ms)
-        if any(each.agent for each in advice):
-            sandbox = choose_sandbox(models, "replay")
-    else:
-        advisor = replaying_advisor(models)
-    return Advised(with_agent(advisor, sandbox), masked=masked)
+    settings, agents = plan.shelf.resolved.settings, any(each.agent for each in advice)
+    return open_advised(settings, calls=wishes.calls, agents=agents, masked=masked)
 
 
 def _with_plugins(run: Run, plan: Plan) -> Run:

@@ -68,6 +68,34 @@ def test_calls_are_recorded_once_and_then_a_replay_asks_nobody(shop: Path, tmp_p
     journal.close()
 
 
+def test_a_what_if_may_change_the_model_or_what_its_answers_must_be(
+    shop: Path, tmp_path: Path
+) -> None:
+    with served(StandinOllama(model=agreeing)) as standin:
+        path = profile(tmp_path, standin.url)
+        models = tmp_path / "models.toml"
+        first = models.read_text()
+        other = first[first.index("[models.local]") :].replace("local", "other")
+        models.write_text(f"{first}{other}parameters = {{ temperature = 0.5 }}\n")
+        data = ("--data", shop / "SOL-PERP.feather", "--record-calls", "--record", "--json")
+        run = succeed("replay", "--config", path, *data).json["run_id"]
+        words = ("what-if", run, "--config", path, "--json", "--set")
+        asked = len(standin.requests)
+        assert succeed(*words, "advice.confidence_min=0.7").json["equal"]
+        assert len(standin.requests) == asked
+        # entries that are refused lead to other questions than those on record
+        surer = succeed(*words, "advice.confidence_min=0.95", "--record-calls").json
+        standin.model = lambda body: agreeing(body).replace("long", "flat")
+        missed = call(*words, "advice.model=other")
+        swapped = succeed(*words, "advice.model=other", "--record-calls").json
+        assert len(standin.requests) > asked
+    assert not surer["equal"]
+    assert (missed.code, "holds no call" in missed.err) == (3, True)
+    assert not swapped["equal"]
+    assert "did you mean 'model'" in refuse(2, *words[:-1], "--set", "advice.modell=other")
+    assert "expected a number" in refuse(2, *words[:-1], "--set", "advice.confidence_min=much")
+
+
 def test_bars_a_model_may_have_read_of_stay_out_of_the_headline(shop: Path, tmp_path: Path) -> None:
     data = ("--data", shop / "SOL-PERP.feather", "--json", "--record-calls")
     with served(StandinOllama(model=agreeing)) as standin:
