@@ -130,7 +130,7 @@ def daily_returns(run: Run) -> Floats:
 
 def returns_of(equity: Floats, start: float) -> Floats:
     """Returns from one day's equity to the next, the first on ``start``; NaN once it is gone."""
-    before = np.append(start, equity[:-1])[: len(equity)]
+    before = np.concatenate(([start], equity[:-1]))[: len(equity)]
     with np.errstate(divide="ignore", invalid="ignore"):
         returns: Floats = np.where(before > 0, equity / before - 1, np.nan)
     return returns
@@ -141,20 +141,30 @@ def sharpe(returns: Floats) -> float | None:
 
     None with fewer than two days, without variance, or once equity is gone.
     """
-    if len(returns) < 2 or not np.isfinite(returns).all():
+    mean = _mean(returns)
+    if mean is None:
         return None
-    spread = float(returns.std(ddof=1))
-    if spread <= 1e-12 * float(np.abs(returns).max()):
+    off = returns - mean
+    spread = math.sqrt(off.dot(off) / (len(returns) - 1))
+    if spread <= 1e-12 * max(returns.max(), -returns.min()):
         return None
-    return float(returns.mean()) / spread * math.sqrt(DAYS_PER_YEAR)
+    return mean / spread * math.sqrt(DAYS_PER_YEAR)
 
 
 def sortino(returns: Floats) -> float | None:
     """As ``sharpe``, over the root mean square of the negative returns; None when none is."""
-    if len(returns) < 2 or not np.isfinite(returns).all():
+    mean = _mean(returns)
+    if mean is None:
         return None
-    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR) if downside > 0 else None
+    negative = np.minimum(returns, 0.0)
+    downside = math.sqrt(negative.dot(negative) / len(returns))
+    return mean / downside * math.sqrt(DAYS_PER_YEAR) if downside > 0 else None
+
+
+def _mean(returns: Floats) -> float | None:
+    """None with fewer than two days, or once equity is gone: one NaN makes the sum one."""
+    total = float(returns.sum()) if len(returns) > 1 else math.nan
+    return total / len(returns) if math.isfinite(total) else None
 
 
 def calmar(run: Run) -> float | None:

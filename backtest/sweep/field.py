@@ -6,7 +6,7 @@ once for all. A feature that two accounts ask for with equal parameters is one c
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from strategies.regimes import REGIME
 CACHE_LINE = 64
 EVENTS_PER_TILE_MIN, EVENTS_PER_TILE_MAX = 256, 2048
 COLUMN_BYTES_MAX = 16_000_000
-SHARES_PER_THREAD = 4
+SHARES_PER_THREAD = 16
 """Work is cut into more shares than threads, so that none waits long for the slowest."""
 
 MARKET_KINDS = [Kind.FUNDING, Kind.QUOTE, Kind.FORECAST, Kind.RESOLUTION, Kind.LINK, Kind.BAR]
@@ -165,9 +165,7 @@ class Field:
         start = self.engine.arrays["account"][0]["start_micros"]
         self.tallies["peak_micros"] = self.tallies["trough_micros"] = start
         self.daily = np.zeros((len(setups), 0), np.int64)
-        self._threads = SimpleQueue[Any]()
-        for _ in range(threads):
-            self._threads.put(_Thread(self.engine, self._nodes))
+        self._threads = [_Thread(self.engine, self._nodes) for _ in range(threads)]
 
     def _wire(self, regimes: list[int]) -> None:
         """Point every account's records at columns, and set what its parameters decide."""
@@ -232,7 +230,7 @@ class Field:
         days = 1 + int(day_of(known[-1]) - day_of(known[0])) if len(block) else 0
         self.daily = np.zeros((len(self.setups), days), np.int64)
         self._point(block)
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(max(self.threads - 1, 1)) as pool:
             for start in range(0, len(block), self.events_per_tile):
                 length = min(self.events_per_tile, len(block) - start)
                 self._fold_tile(pool, block, start, length)
@@ -280,24 +278,22 @@ class Field:
         self._share(pool, respond_tile, len(self.setups))
 
     def _share(self, pool: ThreadPoolExecutor, work: Work, count: int) -> None:
-        """Do ``work`` on 0 to ``count``, in shares side by side; waits for all of them."""
-        shares = min(count, self.threads * SHARES_PER_THREAD)
-        if self.threads == 1:
-            shares = 1
+        """Do ``work`` on 0 to ``count``, in shares side by side, this thread too; waits for all."""
+        shares = min(count, self.threads * SHARES_PER_THREAD) if self.threads > 1 else 1
         cuts = [count * k // shares for k in range(shares + 1)]
+        # the next share of one iterator goes to whoever asks first
+        left = iter(list(pairwise(cuts)))
         tile_at = self._tile.ctypes.data
 
-        def do(first: int, last: int) -> None:
-            thread = self._threads.get()
-            try:
+        def drain(thread: _Thread) -> None:
+            for first, last in left:
                 work(thread.state_at, tile_at, first, last)
-            finally:
-                self._threads.put(thread)
 
-        if shares == 1:
-            do(0, count)
-        else:
-            list(pool.map(do, cuts[:-1], cuts[1:]))
+        first, *others = self._threads
+        waited = [pool.submit(drain, thread) for thread in others]
+        drain(first)
+        for one in waited:
+            one.result()
 
 
 class _Fold:

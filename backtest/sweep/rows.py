@@ -15,8 +15,11 @@ from backtest.run import combined_hash
 from backtest.statistics import returns_of, sharpe, sortino, turnover_of
 from core.errors import UnknownName
 from core.model import MICROS_PER_UNIT
+from core.tally import TALLY
 
 Ints = NDArray[np.int64]
+
+_SUMS = [name for name in TALLY.names or () if name in Sums.__dataclass_fields__]
 
 HIGHER_IS_BETTER = {
     "sharpe": True,
@@ -61,8 +64,8 @@ def metrics_of(
     tally: Any, daily_micros: Ints, start_micros: int, bars: int, span_ms: int
 ) -> dict[str, float | None]:
     """The figures of one account."""
-    names = Sums.__dataclass_fields__
-    sums = {name: int(tally[name]) for name in tally.dtype.names if name in names}
+    told = dict(zip(tally.dtype.names, tally.item(), strict=True))
+    sums = {name: told[name] for name in _SUMS}
     net = int(daily_micros[-1]) - start_micros if len(daily_micros) else 0
     held = sums["realised_micros"] - sums["fees_micros"] - sums["funding_micros"]
     total = Sums(name="total", bars=bars, unrealised_micros=net - held, **sums)
@@ -79,13 +82,13 @@ def metrics_of(
         "slippage": total.slippage_micros / MICROS_PER_UNIT,
         "funding": total.funding_micros / MICROS_PER_UNIT,
         "return": net / start_micros,
-        "max_drawdown": float(tally["max_drawdown"]),
+        "max_drawdown": told["max_drawdown"],
         "sharpe": sharpe(returns),
         "sortino": sortino(returns),
-        "exposure_time": int(tally["exposed_ms"]) / span_ms if span_ms > 0 else 0.0,
+        "exposure_time": told["exposed_ms"] / span_ms if span_ms > 0 else 0.0,
         "turnover": turnover_of(total.turnover_micros, equity),
-        "refused": int(tally["refused"]),
-        "halted": int(tally["halted_ts"] > 0),
+        "refused": told["refused"],
+        "halted": int(told["halted_ts"] > 0),
     }
 
 
