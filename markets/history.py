@@ -113,6 +113,11 @@ class History:
         """The BAR events, a copy of shape (bars,)."""
         return select(self.events, self.events["kind"] == Kind.BAR)
 
+    @property
+    def bar_count(self) -> int:
+        """How many BAR events there are."""
+        return int(np.count_nonzero(self.events["kind"] == Kind.BAR))
+
 
 def make_events(
     kind: Kind, ts_known: ArrayLike, ts_event: ArrayLike | None = None, **payload: ArrayLike

@@ -54,7 +54,7 @@ def convert(
         export(history, target)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror}") from error
-    facts = {"path": str(target), "bars": len(history.bars), "digest": history.digest}
+    facts = {"path": str(target), "bars": history.bar_count, "digest": history.digest}
     if json:
         write_json(facts)
     else:
@@ -136,7 +136,7 @@ def _facts(path: Path, history: "History") -> dict[str, Any]:
     return {
         "path": str(path),
         "instrument": instrument_of(path),
-        "bars": len(history.bars),
+        "bars": history.bar_count,
         "events": len(history.events),
         "interval": format_interval(history.interval_ms),
         "start": utc(first),

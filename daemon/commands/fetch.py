@@ -177,7 +177,7 @@ def _facts(path: Path, history: "History") -> dict[str, Any]:
     quality = history.quality
     return {
         "path": str(path),
-        "bars": len(history.bars),
+        "bars": history.bar_count,
         "fields": sorted(history.fields),
         "skipped": dict(quality.skipped),
         "duplicates": quality.duplicates,

@@ -59,7 +59,7 @@ def _never_warm(plan: Plan) -> Iterator[str]:
     """Books that had fewer bars than their strategy needs before its first decision."""
     for book in (entry.book for entry in plan.setup.books):
         needed = warmup_bars(book.strategy, book.params)
-        bars = len(plan.histories[book.instrument].bars)
+        bars = plan.histories[book.instrument].bar_count
         if bars < needed:
             yield f"{book.name} never decided: it needs {needed:,} bars to begin, of {bars:,} here."
 
