@@ -53,7 +53,7 @@ class Advisor:
         self.prompts, self.registry, self.cassette = prompts, registry, cassette
         self.arms, self.schemas = arms or {}, schemas
         self._caller = caller
-        self._heads: dict[tuple[str, str], _Head] = {}
+        self._heads: dict[tuple[str, str, int], _Head] = {}
         self._asking: dict[str, anyio.Lock] = {}
         for prompt in (one for versions in prompts.by_name.values() for one in versions.values()):
             if prompt.answer not in schemas:
@@ -102,12 +102,13 @@ class Advisor:
         self, question: Question, prompt: Prompt, messages: tuple[Message, ...]
     ) -> Request:
         model = self.registry.model(question.model)
-        head = self._heads.get((question.model, prompt.answer))
+        tokens_max = max(model.output_tokens_max, prompt.output_tokens_max)
+        head = self._heads.get((question.model, prompt.answer, tokens_max))
         if head is None:
             schema = self.schemas[prompt.answer].model_json_schema()
-            value = _head(model, prompt.answer, schema)
+            value = _head(model, prompt.answer, schema, tokens_max)
             head = _Head(value, digest(canonical(value)))
-            self._heads[question.model, prompt.answer] = head
+            self._heads[question.model, prompt.answer, tokens_max] = head
         return Request(
             name=question.model,
             model=model,
@@ -116,6 +117,7 @@ class Advisor:
             head=head.value,
             messages=messages,
             sample=question.sample,
+            output_tokens_max=tokens_max,
             key=key_of(head.hash, messages, question.sample),
         )
 
@@ -193,17 +195,19 @@ class Advisor:
         return CassetteMiss(
             f"{self.cassette.folder}: holds no call {request.key[:12]}: question {question.id} "
             f"({question.book}, {question.instrument}, ts {question.ts}) to {question.model} with "
-            f"prompt {prompt.label}: record it with --record-calls"
+            f"prompt {prompt.label}: record it with --record"
         )
 
 
-def _head(model: Model, schema_name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _head(
+    model: Model, schema_name: str, schema: dict[str, Any], output_tokens_max: int
+) -> dict[str, Any]:
     """What makes a call another one, beside its conversation."""
     return {
         "service": model.service,
         "model": model.id,
         "parameters": model.parameters.given(0),
-        "output_tokens_max": model.output_tokens_max,
+        "output_tokens_max": output_tokens_max,
         "schema_name": schema_name,
         "schema": schema,
     }

@@ -23,7 +23,11 @@ from forecasting.sandbox.port import End, Limits, Ran, Sandbox
 from forecasting.text import any_json, canonical, digest
 
 REPAIRS_MAX = 2
-_OUTCOMES = {End.TIMEOUT: Outcome.TIMEOUT, End.UNAVAILABLE: Outcome.CONNECTION}
+_OUTCOMES = {
+    End.TIMEOUT: Outcome.TIMEOUT,
+    End.UNAVAILABLE: Outcome.CONNECTION,
+    End.REFUSED_BUDGET: Outcome.REFUSED_BUDGET,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class _Run:
     reason: str
     answer: Answer | None
     latency_ms: int
+    cost_micros: int
     replayed: bool
 
 
@@ -120,10 +125,13 @@ class Agent:
                 if run.answer is not None:
                     code_hash = digest(reply.answer.code)
                     return _decided(question, steps, run.answer, code_hash=code_hash)
+                if run.end is End.REFUSED_BUDGET:
+                    refused = _decided(question, steps, None)
+                    return replace(refused, outcome=Outcome.REFUSED_BUDGET, reason=run.reason)
                 if run.end is End.UNAVAILABLE:
                     break
                 error = run.reason
-            elif reply.outcome is not Outcome.MALFORMED:
+            elif reply.outcome not in (Outcome.MALFORMED, Outcome.CUT):
                 return _decided(question, steps, None)
             if len(reply.raw) > RAW_CHARS_MAX:
                 break
@@ -162,7 +170,15 @@ class Agent:
         self._running.pop(key, None)
         end = End(any_json(entry.raw)["end"])
         answer = entry.answer and case.schema.model_validate(entry.answer, strict=False)
-        return _Run(key, end, entry.reason, answer or None, entry.latency_ms, kept is not None)
+        return _Run(
+            key=key,
+            end=end,
+            reason=entry.reason,
+            answer=answer or None,
+            latency_ms=entry.latency_ms,
+            cost_micros=entry.cost_micros,
+            replayed=kept is not None,
+        )
 
     async def _enter(
         self, case: _Case, key: str, head: dict[str, Any], messages: tuple[Message, ...]
@@ -171,7 +187,7 @@ class Agent:
         if self.sandbox is None:
             raise CassetteMiss(
                 f"{self.cassette.folder}: holds no run {key[:12]} of the program for question "
-                f"{case.asked.id}: record it with --record-calls"
+                f"{case.asked.id}: record it with --record"
             )
         code, context = (message.text for message in messages)
         ran = await self.sandbox.run(code, context.encode(), self.limits)
@@ -193,7 +209,7 @@ class Agent:
             latency_ms=round(ran.seconds * 1_000),
             tokens_in=0,
             tokens_out=0,
-            cost_micros=0,
+            cost_micros=ran.cost_micros,
             attempts=1,
         )
         await anyio.to_thread.run_sync(self.cassette.add, entry)
@@ -236,7 +252,7 @@ def _decided(
         latency_ms=sum(step.latency_ms for step in steps),
         tokens_in=sum(reply.tokens_in for reply in replies),
         tokens_out=sum(reply.tokens_out for reply in replies),
-        cost_micros=sum(reply.cost_micros for reply in replies),
+        cost_micros=sum(step.cost_micros for step in steps),
         attempts=sum(reply.attempts for reply in replies),
         contaminated=last.contaminated,
         replayed=all(step.replayed for step in steps),

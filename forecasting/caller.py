@@ -103,19 +103,17 @@ class Caller:
             cost = self._cost_micros(request, completion, most)
         finally:
             call.cost_micros += cost
-            if hold:
+            if hold is not None:
                 with anyio.CancelScope(shield=True):
                     await self.budget.settle(hold, cost)
-        _note(call, completion)
+        _note(call, completion, request.output_tokens_max)
 
     def _cost_micros_max(self, request: Request) -> int:
         if request.model.price is None:
             if self.registry.services[request.model.service].paid:
                 raise Failure(Outcome.REFUSED_BUDGET, f"model '{request.name}' has no price")
             return 0
-        return request.model.price.cost_micros(
-            request.tokens_in_max, request.model.output_tokens_max
-        )
+        return request.model.price.cost_micros(request.tokens_in_max, request.output_tokens_max)
 
     def _cost_micros(self, request: Request, completion: Completion, most: int) -> int:
         price, told = request.model.price, (completion.tokens_in, completion.tokens_out)
@@ -124,10 +122,11 @@ class Caller:
         return price.cost_micros(told[0], told[1])
 
 
-def _note(call: Call, completion: Completion) -> None:
+def _note(call: Call, completion: Completion, tokens_max: int) -> None:
     call.raw = completion.text
     call.tokens_in, call.tokens_out = completion.tokens_in or 0, completion.tokens_out or 0
     if completion.declined:
         call.outcome, call.reason = Outcome.DECLINED, "the model will not answer"
     elif completion.cut:
-        call.outcome, call.reason = Outcome.MALFORMED, "cut off at the most tokens it may write"
+        call.outcome = Outcome.CUT
+        call.reason = f"cut off at {tokens_max:,} tokens, the most it may write"

@@ -27,6 +27,7 @@ class Request:
     head: Mapping[str, Any]
     messages: tuple[Message, ...]
     sample: int
+    output_tokens_max: int
     key: str
 
     @property

@@ -58,6 +58,7 @@ class _File(BaseModel):
     system: str
     user: str
     repair: str = ""
+    output_tokens_max: int = Field(0, ge=0)
     placeholders: dict[str, Slot]
 
 
@@ -77,7 +78,10 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One version of a prompt. ``hash`` is of the file's bytes, ``answer`` names the schema."""
+    """One version of a prompt. ``hash`` is of the file's bytes, ``answer`` names the schema.
+
+    ``output_tokens_max`` is what its longest answer takes, where that is more than most take.
+    """
 
     name: str
     version: str
@@ -88,6 +92,7 @@ class Prompt:
     system: tuple[str, ...]
     user: tuple[str, ...]
     repair: tuple[str, ...] = ("",)
+    output_tokens_max: int = 0
 
     @property
     def label(self) -> str:
@@ -159,6 +164,7 @@ def read_prompt(path: Path) -> Prompt:
         system=system,
         user=user,
         repair=repair,
+        output_tokens_max=file.output_tokens_max,
     )
 
 

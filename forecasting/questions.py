@@ -95,6 +95,7 @@ class Outcome(StrEnum):
 
     OK = "ok"
     MALFORMED = "malformed"  # the reply is not what the schema and the question allow
+    CUT = "cut"  # the reply was longer than it may be, and ends in the middle
     DECLINED = "declined"  # the model will not answer
     TIMEOUT = "timeout"
     THROTTLED = "throttled"  # 429 until patience ended, or a pause longer than that

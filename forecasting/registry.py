@@ -1,11 +1,13 @@
 """Which models there are: where each is served, what it costs, and until when it has read.
 
 A cutoff or a price that nobody declared counts against the model: without a cutoff every bar is
-contaminated, without a price a paid service is not asked.
+contaminated, without a price a paid service is not asked. So it is with a sandbox that is paid for.
 """
 
+import math
+import operator
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from typing import Any, Literal
@@ -13,8 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ConfigError, UnknownName
+from core.model import MICROS_PER_UNIT
 
-NEVER_MS = 2**62
+NEVER_MS, SECONDS_PER_HOUR = 2**62, 3_600
 
 
 class Section(BaseModel):
@@ -71,9 +74,38 @@ class Price(Section):
         return int(exact.to_integral_value(ROUND_CEILING))
 
 
+class Rent(Section):
+    """What a sandbox of a service costs while it lives: dollars an hour for each unit of its size,
+    as the service asked for on the day ``asked_on``. Each second begun is counted."""
+
+    asked_on: date
+    vcpu_usd_per_hour: Decimal = Field(ge=0)
+    memory_usd_per_gib_hour: Decimal = Field(ge=0)
+    disk_usd_per_gib_hour: Decimal = Field(ge=0)
+    vcpus: int = Field(1, ge=1)
+    memory_gib: int = Field(1, ge=1)
+    disk_gib: int = Field(3, ge=0)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Of what the price is: cores, and GiB of memory and disk."""
+        return self.vcpus, self.memory_gib, self.disk_gib
+
+    def cost_micros(self, seconds: float) -> int:
+        """What so long a life costs, rounded up."""
+        prices = (self.vcpu_usd_per_hour, self.memory_usd_per_gib_hour, self.disk_usd_per_gib_hour)
+        usd_per_hour = sum(map(operator.mul, prices, self.size), Decimal(0))
+        exact = math.ceil(seconds) * usd_per_hour * MICROS_PER_UNIT / SECONDS_PER_HOUR
+        return int(exact.to_integral_value(ROUND_CEILING))
+
+
 class Model(Section):
     """One model of one service. ``id`` is the service's name for it, ``cutoff`` the last day it may
-    have read of, ``timeout_s`` the time for one question with all waiting and retries."""
+    have read of, ``timeout_s`` the time for one question with all waiting and retries.
+
+    ``output_tokens_max`` is the most it may write, what it thinks included; a prompt that asks for
+    more than this says so itself.
+    """
 
     service: str
     id: str
@@ -84,18 +116,19 @@ class Model(Section):
     parameters: Parameters = Parameters()
 
     @cached_property
-    def clean_from_ms(self) -> int | None:
-        """The first moment after the cutoff; None where everything may have been read."""
+    def clean_from_ms(self) -> int:
+        """The first moment (unix ms) after the cutoff; never, where none is declared."""
         if self.cutoff is None:
-            return None
+            return NEVER_MS
         return (self.cutoff - date(1970, 1, 1) + timedelta(days=1)) // timedelta(milliseconds=1)
 
 
 class Registry(Section):
-    """All services and models by name."""
+    """All services and models by name, and the sandboxes that are paid for."""
 
     services: Mapping[str, Service] = {}
     models: Mapping[str, Model] = {}
+    sandboxes: Mapping[Literal["daytona"], Rent] = {}
 
     @model_validator(mode="after")
     def _served(self) -> "Registry":
@@ -126,11 +159,7 @@ class Registry(Section):
 
     def clean_from_ms(self, name: str) -> int:
         """The first moment (unix ms) the model cannot have read of; never, without a cutoff."""
-        cutoff = self.model(name).cutoff
-        if cutoff is None:
-            return NEVER_MS
-        clean = datetime(cutoff.year, cutoff.month, cutoff.day, tzinfo=UTC) + timedelta(days=1)
-        return int(clean.timestamp()) * 1_000
+        return self.model(name).clean_from_ms
 
     def contaminated(self, name: str, ts: int) -> bool:
         """Whether the model may have read of what happened at ``ts`` (unix ms, UTC)."""

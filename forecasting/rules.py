@@ -80,7 +80,7 @@ async def propose(
 
 def _mendable(reply: Reply) -> bool:
     """Whether showing the model its reply can help."""
-    written = reply.outcome in (Outcome.OK, Outcome.MALFORMED)
+    written = reply.outcome in (Outcome.OK, Outcome.MALFORMED, Outcome.CUT)
     return written and len(reply.raw) <= RAW_CHARS_MAX
 
 

@@ -2,7 +2,8 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,18 +50,20 @@ def replaying_advisor(models: Models) -> Advisor:
     )
 
 
-def calling_advisor(
-    models: Models,
-    database: Database,
-    run_id: str,
-    now_ms: Callable[[], int],
-    environ: Mapping[str, str] = os.environ,
-) -> Advisor:
-    """An advisor that calls where its cassette is silent, within the money the settings allow."""
+def open_budget(
+    models: Models, database: Database, run_id: str, now_ms: Callable[[], int]
+) -> Budget:
+    """The money that the settings allow a run, counted in the journal."""
     from daemon.journal.calls import SqlSpending
 
+    return Budget(limits_of(models), SqlSpending(database), run_id, now_ms)
+
+
+def calling_advisor(
+    models: Models, budget: Budget, environ: Mapping[str, str] = os.environ
+) -> Advisor:
+    """An advisor that calls where its cassette is silent, within the budget."""
     registry = read_registry(models)
-    budget = Budget(limits_of(models), SqlSpending(database), run_id, now_ms)
     clients = open_clients(registry, _keys(registry, models, environ))
     return Advisor(
         prompts=Prompts(),
@@ -71,23 +74,33 @@ def calling_advisor(
     )
 
 
+@contextmanager
 def open_advised(
     settings: Settings, *, calls: bool, agents: bool = False, masked: bool = False
-) -> Advised:
-    """Who answers a replay: the cassette, and with ``calls`` models for what it lacks, their money
-    counted in the journal of the settings. ``agents``: programs may have to be run."""
-    models, sandbox = settings.models, None
-    if calls:
-        from daemon.clock import now_ms
-        from daemon.journal import open_journal
+) -> Iterator[Advised]:
+    """Who answers a replay while this is entered: the cassette, and with ``calls`` models for what
+    it lacks. ``agents``: programs may have to be run."""
+    if not calls:
+        yield Advised(with_agent(replaying_advisor(settings.models), None), masked=masked)
+        return
+    with calling_budget(settings, "replay") as budget:
+        sandbox = choose_sandbox(settings.models, "replay", budget) if agents else None
+        advisor = calling_advisor(settings.models, budget)
+        yield Advised(with_agent(advisor, sandbox), masked=masked)
 
-        database = open_journal(settings.paths.journal)
-        advisor = calling_advisor(models, database, "replay", now_ms)
-        if agents:
-            sandbox = choose_sandbox(models, "replay")
-    else:
-        advisor = replaying_advisor(models)
-    return Advised(with_agent(advisor, sandbox), masked=masked)
+
+@contextmanager
+def calling_budget(settings: Settings, purpose: str) -> Iterator[Budget]:
+    """The money of one call of a command, counted in the journal of the settings."""
+    from daemon.clock import now_ms
+    from daemon.journal import open_journal
+    from markets.history import utc
+
+    database = open_journal(settings.paths.journal)
+    try:
+        yield open_budget(settings.models, database, f"{purpose} at {utc(now_ms())}", now_ms)
+    finally:
+        database.dispose()
 
 
 def with_agent(advisor: Advisor, sandbox: "Sandbox | None") -> Answerer:
@@ -98,9 +111,10 @@ def with_agent(advisor: Advisor, sandbox: "Sandbox | None") -> Answerer:
 
 
 def choose_sandbox(
-    models: Models, owner: str, environ: Mapping[str, str] = os.environ
+    models: Models, owner: str, budget: Budget, environ: Mapping[str, str] = os.environ
 ) -> "Sandbox":
-    """The first sandbox of the settings that proves itself; SandboxUnavailable when none does."""
+    """The first sandbox of the settings that proves itself; SandboxUnavailable when none does. One
+    that is paid for is so from the budget, its proof as well."""
     import anyio
 
     from forecasting.sandbox import choose
@@ -109,16 +123,26 @@ def choose_sandbox(
     sandboxes: dict[str, Sandbox] = {}
     for name in models.sandboxes:
         if name == "daytona":
-            from forecasting.sandbox.daytona import API_URL, Account, Daytona
-
-            key = _key("daytona_key", models, environ)
-            if key is None:
-                raise ConfigError("models.sandboxes names daytona, and its daytona_key is nowhere")
-            url = models.daytona_url or API_URL
-            sandboxes[name] = Daytona(Account(api_key=key, owner=owner, api_url=url))
+            sandboxes[name] = _daytona(models, owner, budget, environ)
         else:
             sandboxes[name] = Local(name)
     return anyio.run(choose, sandboxes)
+
+
+def _daytona(models: Models, owner: str, budget: Budget, environ: Mapping[str, str]) -> "Sandbox":
+    from forecasting.sandbox.daytona import API_URL, Account, Daytona
+
+    rent = read_registry(models).sandboxes.get("daytona")
+    if rent is None:
+        raise ConfigError(
+            f"models.sandboxes names daytona, and {models.file or SHIPPED} declares no price for "
+            "it: add [sandboxes.daytona]"
+        )
+    key = _key("daytona_key", models, environ)
+    if key is None:
+        raise ConfigError("models.sandboxes names daytona, and its daytona_key is nowhere")
+    url = models.daytona_url or API_URL
+    return Daytona(Account(api_key=key, owner=owner, api_url=url), rent, budget)
 
 
 def limits_of(models: Models) -> Limits:

@@ -1,7 +1,7 @@
 """``lockstep audit`` and ``what-if``: a recorded run folded again, as it was or with a change."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 
 from core.errors import ConfigError
 from daemon.commands.journals import Url
-from daemon.commands.options import Config, Json, Profile, RecordCalls, Rules, Sets, Strategies
+from daemon.commands.options import Config, Json, Profile, Record, Rules, Sets, Strategies
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
@@ -27,7 +27,7 @@ AUDIT_EPILOG = (
 WHAT_IF_EPILOG = (
     "Example: lockstep what-if paper-demo --set limits.cooldown_ms=600000\n\n"
     "Where books ask a model, recorded answers are left out and the cassette of the settings is "
-    "asked: --set advice.model=NAME, advice.confidence_min=0.8; what it lacks wants --record-calls."
+    "asked: --set advice.model=NAME, advice.confidence_min=0.8; what it lacks wants --record."
 )
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run in the journal.")]
@@ -94,7 +94,7 @@ def what_if(
     journal: Url = None,
     profile: Profile = None,
     config: Config = None,
-    record_calls: RecordCalls = False,
+    record: Record = False,
     json: Json = False,
 ) -> None:
     """Fold a recorded run with a limit, size, parameter or model changed; show what differs."""
@@ -119,13 +119,15 @@ def what_if(
         other = changed(other, key, value)
     find = finder(resolved)
     was = replay_recorded(terms, events, find)
-    advisor = None
-    if asks(other):
-        from daemon.commands.advisors import open_advised
+    with ExitStack() as stack:
+        advisor = None
+        if asks(other):
+            from daemon.commands.advisors import open_advised
 
-        agents = any(book["advice"] and book["advice"]["agent"] for book in other["books"])
-        advisor = open_advised(resolved.settings, calls=record_calls, agents=agents)
-    would_be = replay_recorded(other, events, find, advisor)
+            agents = any(book["advice"] and book["advice"]["agent"] for book in other["books"])
+            asked = open_advised(resolved.settings, calls=record, agents=agents)
+            advisor = stack.enter_context(asked)
+        would_be = replay_recorded(other, events, find, advisor)
     found = compare(was, would_be)
     if json:
         write_json({"run": run, "changed": list(set_), **asdict(found)})
@@ -187,7 +189,7 @@ def _recorded(database: "Database", run: str) -> "RunRow":
 
     row = read_run_row(database, run)
     if not row.recorded:
-        raise ConfigError(f"run {run} has no events in the journal: record it with --record")
+        raise ConfigError(f"run {run} has no events in the journal: replay it with --to-journal")
     return row
 
 

@@ -47,7 +47,7 @@ def list_(journal: Url = None, json: Json = False) -> None:
         columns = ("run", "mode", "started", "events", "books")
         write_table(columns, [[row[name] for name in columns] for row in rows], wraps=["books"])
     else:
-        write("the journal holds no run yet: record one with 'lockstep replay --record'")
+        write("the journal holds no run yet: write one with 'lockstep replay --to-journal'")
 
 
 def upgrade(journal: Url = None, json: Json = False) -> None:

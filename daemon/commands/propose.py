@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.commands.options import Config, Json, Profile, Resample, Sets, Timerange, taking
+from daemon.commands.options import (
+    Config,
+    Json,
+    Profile,
+    Record,
+    Resample,
+    Sets,
+    Timerange,
+    taking,
+)
 
 if TYPE_CHECKING:
     from config.layers import Resolved
@@ -19,9 +28,9 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Example: lockstep propose --model llama3.1 --data SOL-PERP.feather --out rules.json "
-    "--record-calls\n\n"
+    "--record\n\n"
     "Then: lockstep replay --rules rules.json --data SOL-PERP.feather\n\n"
-    "Without --record-calls nobody is asked: the proposal is that of the cassette. Rules that the "
+    "Without --record nobody is asked: the proposal is that of the cassette. Rules that the "
     "model may have written from memory, because it has read of these bars, are told as "
     "contaminated. Paid models need money: --set models.run_usd=0.1 --set models.day_usd=1"
 )
@@ -35,10 +44,7 @@ class Asking:
     cassette: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Recorded calls (models.cassette).")
     ] = None
-    record_calls: Annotated[
-        bool,
-        typer.Option("--record-calls", help="Ask the model what the cassette lacks; may cost."),
-    ] = False
+    record: Record = False
     prompt: Annotated[str, typer.Option(metavar="NAME/VERSION", help="Its prompt.")] = "rules/v1"
     sample: Annotated[int, typer.Option(metavar="N", min=0, help="Another try, by number.")] = 0
     set_: Sets = None
@@ -108,16 +114,13 @@ async def _ask(
 
 
 async def _advisor(stack: AsyncExitStack, asking: Asking) -> "Advisor":
-    from daemon.clock import now_ms
-    from daemon.commands.advisors import calling_advisor, replaying_advisor
-    from daemon.journal import open_journal
+    from daemon.commands.advisors import calling_advisor, calling_budget, replaying_advisor
 
     settings = asking.resolved().settings
-    if not asking.record_calls:
+    if not asking.record:
         return replaying_advisor(settings.models)
-    database = open_journal(settings.paths.journal)
-    stack.callback(database.dispose)
-    advisor = calling_advisor(settings.models, database, "propose", now_ms)
+    budget = stack.enter_context(calling_budget(settings, "propose"))
+    advisor = calling_advisor(settings.models, budget)
     stack.push_async_callback(advisor.close)
     return advisor
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.commands.options import Flags, Json, RecordCalls, Timerange, taking
+from daemon.commands.options import Flags, Json, Record, Timerange, taking
 
 EPILOG = (
     "Example: lockstep replay --strategy trend --data SOL-PERP.feather --set fast=10\n\n"
@@ -21,11 +21,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one a flag
     report: Annotated[
         str | None, typer.Option(metavar="FILE", help="HTML report; 'auto' puts it with the run.")
     ] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Also write everything to the journal.")
+    to_journal: Annotated[
+        bool, typer.Option("--to-journal", help="Also write everything to the journal.")
     ] = False,
     journal: Annotated[
-        str | None, typer.Option(metavar="URL", help="Journal of --record (paths.journal).")
+        str | None, typer.Option(metavar="URL", help="To this journal (default: paths.journal).")
     ] = None,
     block: Annotated[
         int | None,
@@ -37,7 +37,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one a flag
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the data, if generated.")
     ] = None,
-    record_calls: RecordCalls = False,
+    record: Record = False,
     masked: Annotated[
         bool,
         typer.Option("--masked", help="Also with ticker, dates, price hidden from models."),
@@ -54,7 +54,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one a flag
     resolved = read_settings(flags.choices)
     span = parse_timerange(timerange) if timerange else (None, None)
     plan = plan_run(resolved, open_shelf(resolved), span)
-    url = (journal or resolved.settings.paths.journal) if record or journal else None
+    url = (journal or resolved.settings.paths.journal) if to_journal or journal else None
     wishes = Wishes(
         report=report,
         journal=url,
@@ -62,7 +62,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one a flag
         every_decision=every_decision,
         seed=seed,
         json=json,
-        calls=record_calls,
+        calls=record,
         masked=masked,
     )
     run_and_tell(plan, wishes)

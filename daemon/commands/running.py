@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,14 +36,15 @@ class Wishes:
 
 def run_and_tell(plan: Plan, wishes: Wishes) -> None:
     """Replay, keep the run, write the report and the journal if wished, and tell the result."""
-    asked = _advisor(plan, wishes)
-    run = run_plan(plan, wishes, asked)
+    with _advisor(plan, wishes) as asked:
+        run = run_plan(plan, wishes, asked)
     folder = keep(run, runs_folder(plan.shelf.resolved))
     result = summarise(run, folder)
     if asked is not None:
         result["advice"] = told_by(run, asked.replies)
         if wishes.masked:
-            control = run_plan(plan, wishes, _advisor(plan, wishes, masked=True))
+            with _advisor(plan, wishes, masked=True) as hidden:
+                control = run_plan(plan, wishes, hidden)
             result["control"] = _control(result, summarise(control))
     result["caveats"] = [*_never_warm(plan), *result["caveats"]]
     places = _written(run, wishes, folder, asked.replies if asked else ())
@@ -106,11 +108,13 @@ def run_plan(plan: Plan, wishes: Wishes, asked: "Advised | None" = None) -> Run:
     return _with_plugins(run if asked is None else asked.sealed(run), plan)
 
 
-def _advisor(plan: Plan, wishes: Wishes, *, masked: bool = False) -> "Advised | None":
+def _advisor(
+    plan: Plan, wishes: Wishes, *, masked: bool = False
+) -> "AbstractContextManager[Advised | None]":
     """Who answers the books that ask; None where none does."""
     advice = [entry.book.advice for entry in plan.setup.books if entry.book.advice is not None]
     if not advice:
-        return None
+        return nullcontext()
     from daemon.commands.advisors import open_advised
 
     settings, agents = plan.shelf.resolved.settings, any(each.agent for each in advice)

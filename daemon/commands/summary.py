@@ -90,7 +90,8 @@ def write_summary(run: Run, result: dict[str, Any]) -> None:
         write()
     if advice := result.get("advice"):
         said = ", ".join(f"{count:,} {verdict}" for verdict, count in advice["verdicts"].items())
-        write_note(f"{advice['questions']:,} questions to models: {said or 'no answer'}.")
+        cost = f" ({advice['cost_usd']:,.4f} USD)" if advice["cost_usd"] else ""
+        write_note(f"{advice['questions']:,} questions to models{cost}: {said or 'no answer'}.")
     if control := result.get("control"):
         write_note(
             f"With ticker, dates and price level hidden the models made "

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, PendingRollbackError, SQLAlchemyError
 
 from core.errors import JournalError, JournalUnreachable
 
@@ -107,13 +107,22 @@ def _postgres(url: URL) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]:
-    """One transaction: committed whole when the block ends, or nothing of it.
+    """One transaction: committed whole when the block ends, or nothing of it; else as ``refusals``
+    says."""
+    with (
+        refusals(engine),
+        engine.connect().execution_options(writes=writes) as connection,
+        connection.begin(),
+    ):
+        yield connection
 
-    Else JournalError; where the database may be back by and by, JournalUnreachable.
-    """
+
+@contextmanager
+def refusals(engine: Engine) -> Iterator[None]:
+    """What the database refuses in this block is raised as JournalError; where it may be back by
+    and by, as JournalUnreachable."""
     try:
-        with engine.connect().execution_options(writes=writes) as connection, connection.begin():
-            yield connection
+        yield
     except (SQLAlchemyError, _driver_error(engine)) as error:
         kind = JournalUnreachable if _passes(engine, error) else JournalError
         raise kind(f"{name_of(engine)}: {_why(error, engine.url)}") from error
@@ -121,7 +130,10 @@ def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]
 
 def _passes(engine: Engine, error: Exception) -> bool:
     """Whether another attempt may find it over. The code of what a server said while it was being
-    connected to is lost in the driver, so there its words have to do."""
+    connected to is lost in the driver, so there its words have to do. A session that goes on over
+    a connection that was lost is told so, and not what lost it."""
+    if isinstance(error, PendingRollbackError):
+        return True
     raised: Any = getattr(error, "orig", None) or error
     if isinstance(raised, sqlite3.Error):
         return getattr(raised, "sqlite_errorcode", 0) & 0xFF in HELD

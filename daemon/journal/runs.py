@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from core.errors import JournalError, UnknownName
-from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Records
+from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Kind, Records
 from daemon.journal.database import transaction
 from daemon.journal.projection import HEADER_BYTES, Mark, Text
 from daemon.journal.said import read_commands
@@ -171,6 +171,16 @@ def read_events(engine: Engine, run_id: str, *, after: int = 0, until: int = SEQ
         payload = np.frombuffer(b"".join(columns[-1]), "u1").reshape(len(rows), -1)
         block.view("u1").reshape(len(rows), -1)[:, HEADER_BYTES:] = payload
     return block
+
+
+def last_settled_ms(engine: Engine, run_id: str, instruments: int) -> dict[int, int]:
+    """The stamp of the last settlement of each instrument that had one lately (unix ms)."""
+    # two rounds of them hold everyone's last; to look for one that has none would read the run
+    lately = (events.c.run_id == run_id) & (events.c.kind == Kind.FUNDING)
+    query = select(events.c.instrument, events.c.ts_event).where(lately)
+    with transaction(engine) as connection:
+        rows = connection.execute(query.order_by(events.c.seq.desc()).limit(2 * instruments)).all()
+    return {row.instrument: row.ts_event for row in reversed(rows)}
 
 
 def read_outcomes(engine: Engine, run_id: str, *, after: int = 0, until: int = SEQ_MAX) -> Records:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0005"
+REVISION = "0006"
 """The schema this code reads and writes: head of ``migrations``."""
 
 metadata = MetaData(
@@ -364,11 +364,15 @@ calls = _table(
     Column("attempts", Integer, nullable=False),
     Column("contaminated", Boolean, nullable=False),
     Column("replayed", Boolean, nullable=False),
+    *(_plain(name, JSON, null=True) for name in ("arms", "agent")),
     _of("questions", "question"),
 )
 """The call of a model behind an answer, failures included. ``key`` is its place in the cassette;
-``raw`` is JSON because a reply may hold what PostgreSQL takes in no text. ``contaminated``: the
-model may have read of what came after. ``replayed``: the cassette answered."""
+``arms`` are the weights its prompt's version was drawn by, if it was; ``raw`` is JSON because a
+reply may hold what PostgreSQL takes in no text. ``agent``, where a program was to decide: the keys
+of its ``steps``, how its runs ended, the hash of the code that decided, and whether the answer is a
+``fallback``. ``contaminated``: the model may have read of what came after. ``replayed``: the
+cassette answered."""
 
 spending = Table(
     "spending",
@@ -379,8 +383,8 @@ spending = Table(
     PrimaryKeyConstraint("hold", "scope"),
     Index("ix_spending_scope", "scope"),
 )
-"""Money for models, by run, day and model: what a call may cost until it is settled, then what it
-did cost. Of no run, because a limit of a day spans them."""
+"""Money for models and sandboxes, by run, day and model: what each open call may cost, and as hold
+0 what all the settled ones did cost. Of no run, because a limit of a day spans them."""
 
 equity = _table(
     "equity",

@@ -33,7 +33,7 @@ class Ollama:
                 model=request.model.id,
                 messages=[{"role": role, "content": text} for role, text in request.messages],
                 format=dict(request.schema),
-                options=options | {"num_predict": request.model.output_tokens_max},
+                options=options | {"num_predict": request.output_tokens_max},
             )
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
             reason = f"cannot be reached: {type(error).__name__}"

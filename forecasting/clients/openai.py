@@ -76,7 +76,7 @@ class OpenAI:
                 messages=[{"role": role, "content": text} for role, text in request.messages],
                 response_format=_response_format(request),
                 extra_body=self._service.extra_body or None,
-                **{self._service.output_key: request.model.output_tokens_max},
+                **{self._service.output_key: request.output_tokens_max},
                 **request.model.parameters.given(request.sample),
             )
         except openai.APIStatusError as error:

@@ -1,8 +1,9 @@
 """Runs code in a sandbox of Daytona: made for one run, without a network, and always deleted.
 
-A sandbox costs money for as long as it lives, so every way out of a run deletes it, a cancelled one
-as well. What is left all the same carries its owner's label: it is reaped at the next start or run,
-and the service itself ends it after ``LIFE_MINUTES``.
+A sandbox costs money for as long as it lives, so the price of its longest life is held before it is
+made, and every way out of a run deletes it, a cancelled one as well. What is left all the same
+carries its owner's label: it is reaped at the next start or run, and the service itself ends it
+after ``LIFE_MINUTES``, for which it is charged.
 """
 
 import math
@@ -16,6 +17,8 @@ from typing import Any
 
 import anyio
 
+from forecasting.budget import Budget, Exhausted
+from forecasting.registry import Rent
 from forecasting.sandbox.frames import PRINTED_BYTES_KEPT, Job, make_job, verdict
 from forecasting.sandbox.port import End, Limits, Ran
 from forecasting.sandbox.walls import CHILD
@@ -59,15 +62,15 @@ class Account:
 
 
 class Daytona:
-    """A sandbox of the service for each run, which takes seconds and costs a little.
+    """A sandbox of the service for each run, which takes seconds and is paid for from the budget.
 
     ``owes``: a sandbox could not be deleted; the next run tries again.
     """
 
     name = "daytona"
 
-    def __init__(self, account: Account, runs_at_once: int = 2) -> None:
-        self.account = account
+    def __init__(self, account: Account, rent: Rent, budget: Budget, runs_at_once: int = 2) -> None:
+        self.account, self.rent, self.budget = account, rent, budget
         self.owes = False
         self._live: set[str] = set()
         self._seats = anyio.Semaphore(runs_at_once)
@@ -76,6 +79,8 @@ class Daytona:
         """Delete what was left behind, and see that a run is answered and reaches no network."""
         self.owes = True
         ran = await self.run(_TRIAL, _OUTSIDE, Limits())
+        if ran.end is End.REFUSED_BUDGET:
+            return ran.reason
         if self.owes:
             return "sandboxes that were left behind cannot be deleted"
         if ran.end is not End.OK:
@@ -88,11 +93,31 @@ class Daytona:
         job = make_job(code, context, limits)
         async with self._seats:
             try:
-                async with self._client() as client, self._sandbox(client, job) as sandbox:
-                    ran = await _use(sandbox, job)
-            except _Failed as error:
-                ran = Ran(end=End.UNAVAILABLE, reason=str(error))
+                async with self._paid() as stay:
+                    ran = await self._run(job, stay)
+            except Exhausted as error:
+                ran = Ran(end=End.REFUSED_BUDGET, reason=str(error))
+            else:
+                ran = replace(ran, cost_micros=self.rent.cost_micros(stay.seconds))
         return replace(ran, seconds=anyio.current_time() - began_s)
+
+    @asynccontextmanager
+    async def _paid(self) -> AsyncIterator["_Stay"]:
+        """A stay whose longest is held, and which is settled as it was; Exhausted."""
+        stay = _Stay()
+        hold = await self.budget.hold(self.name, self.rent.cost_micros(LIFE_MINUTES * 60))
+        try:
+            yield stay
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.budget.settle(hold, self.rent.cost_micros(stay.seconds))
+
+    async def _run(self, job: Job, stay: "_Stay") -> Ran:
+        try:
+            async with self._client() as client, self._sandbox(client, job, stay) as sandbox:
+                return await _use(sandbox, job)
+        except _Failed as error:
+            return Ran(end=End.UNAVAILABLE, reason=str(error))
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
@@ -102,20 +127,25 @@ class Daytona:
             yield client
 
     @asynccontextmanager
-    async def _sandbox(self, client: Any, job: Job) -> AsyncIterator[Any]:
+    async def _sandbox(self, client: Any, job: Job, stay: "_Stay") -> AsyncIterator[Any]:
         """One that is there while this is entered; it goes by its label if we never saw its id."""
-        sandbox = None
+        sandbox, began_s = None, anyio.current_time()
+        stay.seconds = LIFE_MINUTES * 60  # until it is known to be gone
         self._live.add(job.nonce)
         try:
             with _failing("a sandbox could not be made"):
                 sandbox = await client.create(self._wanted(job), timeout=CREATE_S)
             if sandbox.network_block_all is not True:
                 raise _Failed("the sandbox has a network")
+            if (sandbox.cpu, sandbox.memory, sandbox.disk) != self.rent.size:
+                raise _Failed("the sandbox is of another size than its declared price is for")
             yield sandbox
         finally:
             self._live.discard(job.nonce)
             with anyio.CancelScope(shield=True):
-                await (self._reap(client) if sandbox is None else self._delete(sandbox))
+                gone = await (self._reap(client) if sandbox is None else self._delete(sandbox))
+            if gone:
+                stay.seconds = anyio.current_time() - began_s
 
     def _wanted(self, job: Job) -> Any:
         return _sdk().CreateSandboxFromSnapshotParams(
@@ -128,29 +158,39 @@ class Daytona:
             ttl_minutes=LIFE_MINUTES,
         )
 
-    async def _reap(self, client: Any) -> None:
-        """Delete all the owner's sandboxes that no run of this process is using."""
+    async def _reap(self, client: Any) -> bool:
+        """Delete all the owner's sandboxes that no run of this process is using; whether all of
+        them are gone."""
         query = _sdk().ListSandboxesQuery(labels={OWNER_LABEL: self.account.owner})
         try:
             with _failing("sandboxes could not be listed"):
                 found = [one async for one in client.list(query, DELETE_S)]
         except _Failed:
             self.owes = True
-            return
+            return False
         self.owes = False
         for sandbox in found:
             if sandbox.labels.get(RUN_LABEL) not in self._live:
                 await self._delete(sandbox)
+        return not self.owes
 
-    async def _delete(self, sandbox: Any) -> None:
+    async def _delete(self, sandbox: Any) -> bool:
         sdk = _sdk()
         for attempt in range(DELETE_ATTEMPTS):
             await anyio.sleep(DELETE_WAIT_S * attempt)
             with suppress(sdk.DaytonaError):
                 with suppress(sdk.DaytonaNotFoundError):
                     await sandbox.delete(DELETE_S)
-                return
+                return True
         self.owes = True
+        return False
+
+
+@dataclass(slots=True)
+class _Stay:
+    """How long a sandbox lived, as far as its service may charge for it."""
+
+    seconds: float = 0.0
 
 
 class _Failed(Exception):

@@ -28,6 +28,7 @@ class End(StrEnum):
     OUTPUT_TOO_LARGE = "output_too_large"  # printed too much, or a result too long
     CRASHED = "crashed"  # the interpreter died
     UNAVAILABLE = "unavailable"  # the code never ran: the sandbox failed, not the code
+    REFUSED_BUDGET = "refused_budget"  # the code never ran: no money for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Ran:
 
     ``reason`` says in a few lines what went wrong, as a model can be shown it; ``printed`` is the
     end of what the code printed; ``seconds`` counts all of it, starting and clearing up included.
+    ``cost_micros`` is what a sandbox that is paid for took of the budget.
     """
 
     end: End
@@ -53,6 +55,7 @@ class Ran:
     reason: str = ""
     printed: str = ""
     seconds: float = 0.0
+    cost_micros: int = 0
 
 
 class Sandbox(Protocol):

@@ -1,7 +1,7 @@
 """A small world to ask in: a registry of both stand-ins, sums in memory, and a question."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from standin_http import StandinHttp
 from standin_openai import StandinOpenAI
 
 from forecasting.advisor import Advisor, Arms
-from forecasting.budget import Budget, Limits
+from forecasting.budget import Budget, Exhausted, Limits, Spending
 from forecasting.caller import Caller
 from forecasting.cassette import Cassette
 from forecasting.clients import open_clients
@@ -33,14 +33,15 @@ class Sums:
 
     def __init__(self) -> None:
         self.rows: list[tuple[tuple[str, ...], int]] = []
-        self.reads = 0
 
-    async def total_micros(self, scope: str) -> int:
-        self.reads += 1
+    def spent_of(self, scope: str) -> int:
         return sum(micros for scopes, micros in self.rows if scope in scopes)
 
-    async def hold(self, scopes: tuple[str, ...], micros: int) -> int:
-        self.rows.append((scopes, micros))
+    async def hold(self, limits: Mapping[str, int], micros: int) -> int:
+        for scope, limit in limits.items():
+            if self.spent_of(scope) + micros > limit:
+                raise Exhausted(scope, micros, limit, self.spent_of(scope))
+        self.rows.append((tuple(limits), micros))
         return len(self.rows) - 1
 
     async def settle(self, hold: int, micros: int) -> None:
@@ -55,6 +56,7 @@ def registry_of(ollama: str = "http://none", openai: str = "http://none", **more
     """Models ``local`` and ``paid`` of services at these addresses; ``more`` is of both."""
     fast = {"concurrency_max": 64, "requests_per_minute": 600_000, "wait_first_s": 0.01}
     patience = {"timeout_s": more.pop("timeout_s", 10.0)}
+    patience |= {"output_tokens_max": more.pop("output_tokens_max", 800)}
     price = {"price": more.pop("price", PRICE)}
     return Registry.parse(
         {
@@ -109,7 +111,7 @@ async def advised(
     standin: StandinHttp,
     *,
     limits: Limits = RICH,
-    sums: Sums | None = None,
+    sums: Spending | None = None,
     url: str = "",
     prompts: Prompts = PROMPTS,
     arms: Arms | None = None,

@@ -8,7 +8,7 @@ import asyncio
 import json
 import shlex
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,7 @@ from aiohttp import MultipartWriter, web
 
 from forecasting.sandbox import End, Limits, Ran, Sandbox
 
-API_KEY, NO_FAULT = "dtn-stand-in", ""
-FAULTS = ("create 503", "create 403", "create hangs", "open network", "upload 500", "exec 500")
-FAULTS += ("exec 408", "exec strange", "download 404", "download cut", "download endless")
+API_KEY = "dtn-stand-in"
 
 
 @dataclass(eq=False)
@@ -29,7 +27,7 @@ class StandinDaytona:
     """
 
     inside: Sandbox
-    fault: str = NO_FAULT
+    fault: str = ""
     deletes_refused: int = 0
     starts_after: int = 0
     url: str = ""
@@ -72,9 +70,11 @@ class StandinDaytona:
         response: web.StreamResponse = await handler(request)
         return response
 
-    async def _create(self, request: web.Request) -> web.Response:
+    async def _create(self, request: web.Request) -> web.StreamResponse:
         wanted = await request.json()
         self.created.append(wanted)
+        if wrong := _broken(request, self.fault.removeprefix("create ")):
+            return wrong
         if self.fault == "create 503":
             return _refusal(503, "no runner")
         if self.fault == "create 403":
@@ -162,9 +162,19 @@ class StandinDaytona:
         await response.write_eof()
         return response
 
-    async def _execute(self, request: web.Request) -> web.Response:
+    async def _execute(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.timeouts_s.append(body["timeout"])
+        if wrong := _broken(request, self.fault.removeprefix("exec ")):
+            return wrong
+        if self.fault == "exec drip":
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            with suppress(ConnectionError):
+                while True:
+                    await response.write(b" ")
+                    await asyncio.sleep(0.05)
+            return response
         if self.fault == "exec 500":
             return _refusal(500, "the daemon is gone")
         if self.fault == "exec strange":
@@ -217,6 +227,27 @@ def _frames(nonce: str, ran: Ran) -> bytes:
         case _:
             pass
     return (f"{nonce} ready null\n" + "".join(ends)).encode()
+
+
+def _broken(request: web.Request, fault: str) -> web.StreamResponse | None:
+    """A response that no client can use, where this is a fault of that kind."""
+    match fault:
+        case "429":
+            refusal = _refusal(429, "Rate limit exceeded")
+            refusal.headers["Retry-After"] = "900"
+            return refusal
+        case "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        case "html":
+            return web.Response(text="<html>", content_type="text/html")
+        case "not JSON":
+            return web.Response(text='{"id":', content_type="application/json")
+        case "other JSON":
+            return web.json_response({"weather": "fine"})
+        case _:
+            return None
 
 
 def _refusal(status: int, message: str) -> web.Response:

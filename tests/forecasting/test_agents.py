@@ -206,6 +206,38 @@ async def test_a_sandbox_that_fails_is_not_the_programs_fault(tmp_path: Path) ->
     assert len(standin.requests) == 2
 
 
+async def test_what_a_sandbox_costs_is_the_decisions_cost_too(tmp_path: Path) -> None:
+    ran = Ran(end=End.OK, result=json.dumps(OPINION), seconds=2.0, cost_micros=37)
+    standin = StandinOllama(model=model(said(program(OPINION))))
+    async with agent(tmp_path, standin, Scripted(ran)) as asked:
+        decided = await asked.ask(question())
+    assert decided.cost_micros == 37
+    assert (await Agent(replaying(tmp_path), None).ask(question())).cost_micros == 37
+
+
+async def test_without_money_for_a_sandbox_nothing_is_decided(tmp_path: Path) -> None:
+    """Nor is the model asked another way: the budget has said no."""
+    ran = Ran(end=End.REFUSED_BUDGET, reason="run test: 9 micros wanted, 0 of 10 left")
+    standin = StandinOllama(model=model(said(program(OPINION))))
+    async with agent(tmp_path, standin, Scripted(ran)) as asked:
+        decided = await asked.ask(question())
+    assert (decided.outcome, decided.answer) == (Outcome.REFUSED_BUDGET, None)
+    assert decided.reason == f"refused_budget: {ran.reason}"
+    assert not decided.fallback
+    assert len(standin.requests) == 1
+    assert await Agent(replaying(tmp_path), None).ask(decided.question) == decided
+
+
+async def test_a_program_that_was_cut_is_mended_too(tmp_path: Path, sandbox: Sandbox) -> None:
+    standin = StandinOllama(model=model("{", said(program(OPINION))), faults=iter([Fault.CUT]))
+    async with agent(tmp_path, standin, sandbox) as asked:
+        decided = await asked.ask(question())
+    assert decided.ends == (End.OK,)
+    assert decided.answer is not None
+    shown = standin.requests[1]["messages"][-1]["content"]
+    assert "cut off at 4,000 tokens" in shown
+
+
 async def test_junk_for_a_program_is_mended_too(tmp_path: Path, sandbox: Sandbox) -> None:
     standin = StandinOllama(model=model("Sure, here it is:", said(program(OPINION))))
     async with agent(tmp_path, standin, sandbox) as asked:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from advised import advised, question
+from advised import Sums, advised, question
 from standin_http import GOOD, Fault
 from standin_ollama import MODEL, StandinOllama
 from standin_openai import StandinOpenAI
 
+from forecasting.prompting import FOLDER, Prompts
 from forecasting.questions import Opinion, Outcome
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +25,7 @@ ENDS = {
     Fault.SERVER_ERROR: Outcome.HTTP_ERROR,
     Fault.BAD_REQUEST: Outcome.HTTP_ERROR,
     Fault.REDIRECT: Outcome.HTTP_ERROR,
+    Fault.CUT: Outcome.CUT,
 }
 RETRIED = {
     Fault.RESET,
@@ -127,6 +129,45 @@ async def test_the_request_says_what_the_registry_and_the_prompt_declare(tmp_pat
     sent = openai.requests[0]
     assert (sent["max_tokens"], sent["provider"]) == (800, {"require_parameters": True})
     assert "max_completion_tokens" not in sent
+
+
+@pytest.mark.parametrize("model", SERVICES)
+@pytest.mark.parametrize(
+    ("prompt", "given", "allowed"), [(2_500, 800, 2_500), (0, 800, 800), (2_500, 9_000, 9_000)]
+)
+async def test_a_prompt_whose_answer_is_long_is_allowed_more(
+    tmp_path: Path, model: str, prompt: int, given: int, allowed: int
+) -> None:
+    """Asked for on the wire, held in the budget, part of the key, and named where it was not
+    enough."""
+    shipped = (FOLDER / "ai_gate" / "v1.toml").read_text()
+    file = tmp_path / "prompts" / "ai_gate" / "v1.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"output_tokens_max = {prompt}\n{shipped}")
+    standin, sums = SERVICES[model](faults=iter([Fault.CUT, Fault.HANG])), Sums()
+    async with advised(
+        tmp_path / "cassette",
+        standin,
+        sums=sums,
+        prompts=Prompts(tmp_path / "prompts"),
+        output_tokens_max=given,
+        timeout_s=1.0,
+    ) as advisor:
+        cut = await advisor.ask(question(0, model=model))
+        lost = await advisor.ask(question(1, model=model))
+        entry = advisor.cassette.get(cut.key)
+    body = standin.requests[0]
+    asked = body["options"]["num_predict"] if model == "local" else body["max_completion_tokens"]
+    assert asked == allowed
+    assert (cut.outcome, cut.answer, cut.raw) == (Outcome.CUT, None, GOOD)
+    assert cut.reason == f"cut off at {allowed:,} tokens, the most it may write"
+    assert entry is not None
+    assert entry.head["output_tokens_max"] == allowed
+    if model == "paid":
+        # never answered: all that was held is spent, and the most it may write is in it
+        sent = sum(len(message.text.encode()) for message in lost.messages)
+        held = 0.4 * sent + 1.6 * allowed
+        assert held < lost.cost_micros < held + 1_000
 
 
 async def test_a_model_that_declines_is_told_from_one_that_fails(tmp_path: Path) -> None:

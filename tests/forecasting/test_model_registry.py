@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, UnknownName
-from forecasting.registry import Price, Registry
+from forecasting.registry import Price, Registry, Rent
 
 SHIPPED = Path(__file__).resolve().parents[2] / "forecasting" / "models.toml"
 
@@ -42,6 +42,38 @@ def test_a_price_is_exact_and_rounded_up() -> None:
     assert price.cost_micros(1, 0) == 1
     assert price.cost_micros(0, 5) == 3
     assert price.cost_micros(0, 0) == 0
+
+
+def test_a_rent_counts_every_unit_and_each_second_begun() -> None:
+    rent = Rent.model_validate(
+        {
+            "asked_on": "2026-11-21",
+            "vcpu_usd_per_hour": "0.05",
+            "memory_usd_per_gib_hour": "0.02",
+            "disk_usd_per_gib_hour": "0.0001",
+            "vcpus": 2,
+            "memory_gib": 4,
+            "disk_gib": 10,
+        }
+    )
+    assert rent.size == (2, 4, 10)
+    assert rent.cost_micros(3_600) == 2 * 50_000 + 4 * 20_000 + 10 * 100
+    assert rent.cost_micros(0) == 0
+    assert rent.cost_micros(0.1) == rent.cost_micros(1) == 51
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"daytona": {"vcpu_usd_per_hour": 1}}, "sandboxes.daytona.asked_on: Field required"),
+        ({"landlock": {}}, "sandboxes"),
+    ],
+)
+def test_a_rent_without_its_day_or_of_what_is_free_is_refused(
+    tables: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Registry.parse({"sandboxes": tables})
 
 
 @given(st.integers(0, 10**7), st.integers(0, 10**7))

@@ -21,10 +21,10 @@ from forecasting.text import plain
 
 # A prompt that changes is another version: add a file and its line, and leave the others alone.
 HASHES = {
-    "agent/v1": "8bfeefdae3d9c635c87f8aa2a89fa10a68d74ef0225723ce6ebc29ee0ccaa857",
+    "agent/v1": "1dedc8b3ee7affa6af44da3979edb259c50c63d2843eccf089ed1bcc33c8dd50",
     "ai_gate/v1": "aeb22b5d7dcabf04a27a0c6b725da7457330f52c6ec8fcbf22810b2a28585c6c",
     "forecast/v1": "4444aeaeb313c02f1123d4deae432211098e643455b87289da1a536db659e348",
-    "rules/v1": "7a75fdc92bfb97ce9f74966f0e7c71c0133408418fe986e1be13965964f71daa",
+    "rules/v1": "c3b3f5305f6451bfca715792cd891abc45fced62787c06ba0d2d2666ddd9ae1f",
 }
 GATE = PROMPTS.get("ai_gate", "v1")
 HEAD = 'answer = "opinion"\nabout = "a test"\n'

@@ -147,7 +147,7 @@ def call(code: int, *words: object) -> str:
 
 
 def served(standin: StandinOllama, folder: Path, market: Path, code: int = 0, *more: object) -> str:
-    """``lockstep propose --record-calls`` against a stand-in that serves from another thread."""
+    """``lockstep propose --record`` against a stand-in that serves from another thread."""
     with (
         anyio.from_thread.start_blocking_portal() as portal,
         portal.wrap_async_context_manager(standin.open()),
@@ -157,7 +157,7 @@ def served(standin: StandinOllama, folder: Path, market: Path, code: int = 0, *m
             f'[services.ollama]\nprotocol = "ollama"\nurl = "{standin.url}"\npaid = false\n'
             f'[models.local]\nservice = "ollama"\nid = "{MODEL}"\ncutoff = 2023-12-31\n'
         )
-        return call(code, *words(folder, market), "--record-calls", *more)
+        return call(code, *words(folder, market), "--record", *more)
 
 
 def words(folder: Path, market: Path) -> list[object]:
@@ -208,5 +208,5 @@ def test_what_cannot_be_proposed_is_one_line(tmp_path: Path, market: Path) -> No
     assert "add --force" in call(2, *words(tmp_path, market))
     (tmp_path / "rules.json").unlink()
     miss = call(3, *words(tmp_path, market)[:-1], "--sample", "1")
-    assert "--record-calls" in miss
+    assert "--record" in miss
     assert miss.count("\n") == 1
