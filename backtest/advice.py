@@ -29,6 +29,7 @@ PRICES = frozenset({"open", "high", "low", "close", "mark", "oracle", "bid", "as
 _VERDICTS: Mapping[Outcome, Verdict] = {
     Outcome.OK: Verdict.AGREED,
     Outcome.MALFORMED: Verdict.MALFORMED,
+    Outcome.CUT: Verdict.MALFORMED,
     Outcome.DECLINED: Verdict.MALFORMED,
     Outcome.REFUSED_BUDGET: Verdict.OVER_BUDGET,
 }

@@ -19,7 +19,7 @@ from core.errors import ConfigError, DataError
 from core.loop import run as run_loop
 from core.model import EVENT, OUTCOME, TRACK, Kind, Records, Result, joined
 from core.ports import Advisor, Journal
-from markets.history import History, Quality, merge
+from markets.history import History, Places, Quality, merge, select
 
 # So long that what a block leaves behind fills huge pages: smaller arrays cost a page fault every
 # 4 kB, which took a quarter of the loop's time.
@@ -42,6 +42,8 @@ class Tape:
         self._at = 0
         self._due: list[tuple[int, int, Records]] = []
         self._added = 0
+        # where each instrument's bars stand: every question asks for them
+        self._bars: dict[int, Places] = {}
 
     async def __aiter__(self) -> AsyncIterator[Records]:
         for end in (*(self._cuts or ()), len(self._block)):
@@ -59,12 +61,14 @@ class Tape:
 
     def bars(self, instrument: int, most: int) -> Records:
         """The newest bars played of an instrument, at most so many, the oldest first."""
-        for reach in (EVENTS_PER_BLOCK_ADVISED, self._at):
-            past = self._block[max(self._at - reach, 0) : self._at]
-            found = past[(past["kind"] == Kind.BAR) & (past["instrument"] == instrument)]
-            if len(found) >= most:
-                break
-        return found[-most:]
+        if instrument not in self._bars:
+            is_bar = self._block["kind"] == Kind.BAR
+            self._bars[instrument] = np.flatnonzero(
+                is_bar & (self._block["instrument"] == instrument)
+            )
+        places = self._bars[instrument]
+        end = int(np.searchsorted(places, self._at))
+        return select(self._block, places[max(end - most, 0) : end])
 
     def _next(self, end: int) -> Records:
         start = self._at

@@ -89,12 +89,17 @@ class Shards:
         ensure(transaction, metadata)
 
     def enqueue(self, shards: Sequence[Shard]) -> None:
-        """Offer these; those that are there already stay as they are, done or not."""
+        """Offer these; those that are there already stay as they are, done or not, but for one
+        that failed: who asks again wants it tried again."""
         with self._transaction() as connection:
-            known = set(_states(connection, [shard.id for shard in shards]))
+            known = _states(connection, [shard.id for shard in shards])
             fresh = [_cells(shard) for shard in shards if shard.id not in known]
             if fresh:
                 connection.execute(insert(table), fresh)
+            failed = [name for name, state in known.items() if state is State.FAILED]
+            again = {"state": State.WAITING, "attempts": 0, "result": None}
+            for ids in _parts(failed):
+                connection.execute(update(table).where(table.c.id.in_(ids)).values(again))
 
     def claim(self, worker: str, *, now_ms: int, lease_ms: int) -> Shard | None:
         """Take the first free shard until its lease ends; None when none is free."""

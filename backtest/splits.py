@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from core.errors import ConfigError
 
+SPLITS_MAX = 1_000
+"""Each is fitted, so more would take for ever and say no more."""
+
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
@@ -92,13 +95,20 @@ class Combinatorial:
     """Every choice of test groups. ``groups`` names each observation's group; ``tested`` has the
     groups of each split; ``paths``, shape (paths, groups), the split that judges a group on a path.
 
-    A path is one whole history, judged out of sample throughout.
+    A path is one whole history, judged out of sample throughout. ``barred``, shape (groups,
+    observations), is what must not be fitted on when that group judges, itself included.
     """
 
-    splits: tuple[Split, ...]
     groups: Ints
+    barred: Flags
     tested: tuple[tuple[int, ...], ...]
     paths: Ints
+
+    def split(self, place: int) -> Split:
+        """One of the splits; made when asked for, because all of them are many times the data."""
+        chosen = list(self.tested[place])
+        kept = ~self.barred[chosen].any(axis=0)
+        return Split(np.flatnonzero(kept), np.flatnonzero(np.isin(self.groups, chosen)))
 
 
 def combinatorial(spans: Spans, *, groups: int, tests: int, embargo_ms: int = 0) -> Combinatorial:
@@ -109,18 +119,18 @@ def combinatorial(spans: Spans, *, groups: int, tests: int, embargo_ms: int = 0)
     """
     if not 0 < tests < groups:
         raise ConfigError(f"{tests} test groups of {groups}: choose at least one, and not all")
+    if comb(groups, tests) > SPLITS_MAX:
+        raise ConfigError(
+            f"{tests} test groups of {groups} are {comb(groups, tests):,} splits: "
+            f"at most {SPLITS_MAX:,}"
+        )
     moments, place = np.unique(spans.begins, return_inverse=True)
     if len(moments) < groups:
         raise ConfigError(f"{len(moments)} moments cannot make {groups} groups")
     group = place.astype(np.int64) * groups // len(moments)
-    barred = [_barred(spans, group == g, embargo_ms) for g in range(groups)]
+    barred = np.stack([_barred(spans, group == g, embargo_ms) for g in range(groups)])
     tested = tuple(combinations(range(groups), tests))
-    splits = []
-    for chosen in tested:
-        test = np.isin(group, chosen)
-        kept = ~test & ~np.logical_or.reduce([barred[g] for g in chosen])
-        splits.append(Split(np.flatnonzero(kept), np.flatnonzero(test)))
-    return Combinatorial(tuple(splits), group, tested, _paths(tested, groups, tests))
+    return Combinatorial(group, barred, tested, _paths(tested, groups, tests))
 
 
 def _barred(spans: Spans, mine: Flags, embargo_ms: int) -> Flags:

@@ -7,17 +7,18 @@ luck. Permuting returns says nothing about a Sharpe ratio, which does not see th
 about drawdowns.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backtest.breakdown import day_of
 from backtest.recorded import Find, replay_recorded
 from backtest.run import Run
-from backtest.statistics import daily_returns
+from backtest.statistics import daily_equity, daily_returns, halted_at, max_drawdown, sharpe
 from backtest.validation.resampling import block_length, stationary_indices
 from core.errors import DataError
 from core.model import MICROS_PER_UNIT, Kind, Records
@@ -29,35 +30,61 @@ MISSED = 0.1
 DAYS_DRAWN_MIN = 10
 """Fewer days hold no distribution worth drawing from."""
 
+AS_IT_WAS, FUNDING_REVERSED = "as it was", "funding reversed"
+DAYS, TRADES = 0, 1
+"""What a path draws, each with chance of its own."""
+
 Floats = NDArray[np.float64]
 Config = Mapping[str, Any]
 
 
-def worlds(config: Config, events: Records, *, seed: int) -> Iterator[tuple[str, Config, Records]]:
-    """Each harder world: its name, a config and events. Inputs stay as they are.
-
-    A world that would be no other (no funding to reverse) is left out.
-    """
-    yield "costs x2", dearer(config, 2.0), events
-    yield "costs x3", dearer(config, 3.0), events
-    yield "one bar late", config, late(events)
-    yield "fills missed", config, dried(events, np.random.default_rng(seed))
-    if (events["kind"] == Kind.FUNDING).any():
-        yield "funding reversed", config, reversed_funding(events)
+def world_names(events: Records) -> list[str]:
+    """The harder worlds of these events; one that would be no other (no funding to reverse) is left
+    out."""
+    same = {AS_IT_WAS} if (events["kind"] == Kind.FUNDING).any() else {AS_IT_WAS, FUNDING_REVERSED}
+    return [name for name in _WORLDS if name not in same]
 
 
-def stressed_runs(
-    config: Config, events: Records, find: Find, *, seed: int
-) -> Iterator[tuple[str, Run]]:
-    """A recorded run in each harder world, one after the other."""
-    for name, terms, block in worlds(config, events, seed=seed):
-        yield name, replay_recorded(terms, block, find)
+def in_world(name: str, config: Config, events: Records, find: Find, *, seed: int) -> Run:
+    """A recorded run in a harder world, or as it was. Inputs stay as they are."""
+    return replay_recorded(*_WORLDS[name](config, events, seed), find)
 
 
 def stressed(config: Config, events: Records, find: Find, *, seed: int) -> dict[str, Floats]:
     """Daily returns of a recorded run in each harder world."""
-    runs = stressed_runs(config, events, find, seed=seed)
-    return {name: daily_returns(run) for name, run in runs}
+    return {
+        name: daily_returns(in_world(name, config, events, find, seed=seed))
+        for name in world_names(events)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What came of a run in a world: the share it gained, the first moment it was halted, equity
+    as a multiple of the start at the end of every day from ``first_day`` (days since 1970)."""
+
+    trades: int
+    gained: float
+    sharpe: float | None
+    max_drawdown: float
+    halted_ms: int | None
+    decisions_hash: str
+    first_day: int
+    growth: tuple[float, ...]
+
+
+def world_of(run: Run) -> World:
+    """What came of a run."""
+    return World(
+        trades=len(run.trades),
+        gained=float(run.equity[-1]) / run.equity_start - 1.0,
+        sharpe=sharpe(daily_returns(run)),
+        max_drawdown=max_drawdown(run),
+        halted_ms=halted_at(run),
+        decisions_hash=run.decisions_hash,
+        first_day=int(day_of(int(run.block["ts_known"][0]))),
+        growth=tuple((daily_equity(run) / run.equity_start).tolist()),
+    )
 
 
 def dearer(config: Config, times: float) -> Config:
@@ -99,16 +126,34 @@ def dried(events: Records, rng: np.random.Generator, share: float = MISSED) -> R
     return changed
 
 
-def futures(returns: Floats, rng: np.random.Generator, *, paths: int, block: float) -> Floats:
+_WORLDS: dict[str, Callable[[Config, Records, int], tuple[Config, Records]]] = {
+    AS_IT_WAS: lambda config, events, _: (config, events),
+    "costs x2": lambda config, events, _: (dearer(config, 2.0), events),
+    "costs x3": lambda config, events, _: (dearer(config, 3.0), events),
+    "one bar late": lambda config, events, _: (config, late(events)),
+    "fills missed": lambda config, events, seed: (
+        config,
+        dried(events, np.random.default_rng(seed)),
+    ),
+    FUNDING_REVERSED: lambda config, events, _: (config, reversed_funding(events)),
+}
+
+
+def futures(returns: Floats, *, seed: int, paths: range, block: float) -> Floats:
     """Growth of one unit along resampled histories, shape (paths, days + 1), each from 1.
 
     The stationary bootstrap of daily returns, shape (days,); ``block`` is its mean block length.
+    Every path has chance of its own, by its number, so any cut of ``paths`` draws the same.
     """
-    drawn = stationary_indices(rng, len(returns), block, paths)
-    growth = np.ones((paths, len(returns) + 1))
-    for row, places in zip(growth, drawn, strict=True):
+    growth = np.ones((len(paths), len(returns) + 1))
+    for row, path in zip(growth, paths, strict=True):
+        (places,) = stationary_indices(_chance(seed, path, DAYS), len(returns), block, 1)
         np.cumprod(np.maximum(1.0 + returns[places], 0.0), out=row[1:])
     return growth
+
+
+def _chance(seed: int, path: int, what: int) -> np.random.Generator:
+    return np.random.default_rng([seed, path, what])
 
 
 def deepest(growth: Floats) -> Floats:
@@ -118,13 +163,14 @@ def deepest(growth: Floats) -> Floats:
     return found
 
 
-def reordered(earned: Floats, equity: float, rng: np.random.Generator, *, paths: int) -> Floats:
+def reordered(earned: Floats, equity: float, *, seed: int, paths: range) -> Floats:
     """Deepest drawdown if the same trades, ``earned`` each in quote, had come in another order,
     shape (paths,). Where they end is the same in every order."""
-    found = np.empty(paths)
-    for k in range(paths):
-        path = np.cumsum(np.append(equity, rng.permutation(earned)))
-        found[k] = deepest(np.maximum(path, 0.0)[None, :])[0]
+    found = np.empty(len(paths))
+    for k, path in enumerate(paths):
+        order = _chance(seed, path, TRADES).permutation(earned)
+        walked = np.cumsum(np.append(equity, order))
+        found[k] = deepest(np.maximum(walked, 0.0)[None, :])[0]
     return found
 
 
@@ -182,23 +228,54 @@ class Luck:
     order: tuple[float, float, float] | None
 
 
-def luck_of(run: Run, *, paths: int, ruin_at: float, seed: int) -> Luck:
-    """Draw a run's days and trades again. DataError when there is too little to draw from."""
-    returns, rng = daily_returns(run), np.random.default_rng(seed)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lot:
+    """What luck is drawn from: a run's daily returns, what each trade earned in quote, the equity
+    it began with, and the mean length of a block of days."""
+
+    returns: Floats
+    earned: Floats
+    equity: float
+    block: float
+
+
+def lot_of(run: Run) -> Lot:
+    """What a run's luck is drawn from. DataError when it is too little."""
+    returns = daily_returns(run)
     if len(returns) < DAYS_DRAWN_MIN or not np.isfinite(returns).all():
         raise DataError(
             f"run {run.run_id} has {len(returns)} days: luck is drawn from {DAYS_DRAWN_MIN} days "
             "or more, with equity left on each"
         )
-    block = block_length(returns[:, None])
-    growth = futures(returns, rng, paths=paths, block=block)
-    earned = run.trades["amount_micros"] / MICROS_PER_UNIT
-    other = reordered(earned, run.equity_start, rng, paths=paths) if len(earned) > 1 else None
+    return Lot(
+        returns=returns,
+        earned=run.trades["amount_micros"] / MICROS_PER_UNIT,
+        equity=run.equity_start,
+        block=block_length(returns[:, None]),
+    )
+
+
+Draws: TypeAlias = tuple[Floats, Floats]
+"""Growth along some paths, and the deepest drawdown of each with its trades in another order."""
+
+
+def drawn(lot: Lot, *, seed: int, paths: range) -> Draws:
+    """These paths; without an order to change, no drawdown."""
+    growth = futures(lot.returns, seed=seed, paths=paths, block=lot.block)
+    orders = paths if len(lot.earned) > 1 else range(0)
+    return growth, reordered(lot.earned, lot.equity, seed=seed, paths=orders)
+
+
+def luck_of(lot: Lot, draws: Iterable[Draws], *, ruin_at: float) -> Luck:
+    """What was drawn in any number of parts, in order, put together."""
+    parts = list(draws)
+    growth = np.concatenate([grown for grown, _ in parts])
+    other = np.concatenate([fallen for _, fallen in parts])
     return Luck(
-        block=block,
+        block=lot.block,
         growth=growth,
         falls=deepest(growth),
         outlook=outlook(growth, ruin_at),
-        reordered=other,
-        order=None if other is None else _quantiles(other),
+        reordered=other if len(other) else None,
+        order=_quantiles(other) if len(other) else None,
     )

@@ -7,6 +7,8 @@ checks at every report; a test builds them once to prove that each is valid.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from backtest.breakdown import Breakdown, Row
 from backtest.report.palette import AMBER, BLUE, GREY, GRID, LOSS, VIOLET, band, faded, signed
 from backtest.report.series import (
@@ -74,6 +76,38 @@ def plot_layout(height: int, **more: Any) -> Spec:
         "margin": {"l": 62, "r": 14, "t": 16, "b": 34},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         "showlegend": False,
+        **more,
+    }
+
+
+def legend_layout(height: int, **more: Any) -> Spec:
+    """A layout with its legend above, in one row."""
+    above = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    margin = {"l": 62, "r": 14, "t": 40, "b": 34}
+    return plot_layout(height, showlegend=True, legend=above, margin=margin, **more)
+
+
+def dated_layout(height: int, title: str) -> Spec:
+    """The same for lines over days; ``title`` names the other axis."""
+    return legend_layout(
+        height,
+        xaxis=plot_axis(fixedrange=True, type="date"),
+        yaxis=plot_axis(fixedrange=True, title={"text": title}),
+    )
+
+
+def growth_line(
+    name: str, days: Sequence[int], growth: Any, colour: str, width: float, **more: Any
+) -> Spec:
+    """Growth of one unit by day; ``days`` in unix ms, ``name`` as it may stand in HTML."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": list(days),
+        "y": np.round(growth, 6).tolist(),
+        "line": {"color": colour, "width": width},
+        "hovertemplate": f"{name}: <b>%{{y:.4f}}</b>, %{{x|%Y-%m-%d}}<extra></extra>",
         **more,
     }
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.breakdown import DAY_MS, day_of
-from backtest.report.figures import Spec, plot_axis, plot_layout
+from backtest.breakdown import DAY_MS
+from backtest.report.figures import Spec, dated_layout, growth_line, legend_layout, plot_axis
 from backtest.report.page import chart, document, section
 from backtest.report.palette import LOSS, SERIES, faded
 from backtest.report.tables import table
 from backtest.report.texts import DASH, escape, instant, percent, ratio
 from backtest.report.validation import HEIGHT_PX, fan
 from backtest.run import Run
-from backtest.statistics import daily_equity, daily_returns, halted_at, max_drawdown, sharpe
-from backtest.stress import Luck, Outlook
+from backtest.statistics import max_drawdown
+from backtest.stress import Luck, Outlook, World
 
 Floats = NDArray[np.float64]
 BINS = 48
@@ -33,11 +33,10 @@ ABOUT_FALLS = (
     "The deepest drawdown of each. Another order of the same trades ends where the run ended: it "
     "moves the drawdown and nothing else, and does not see what happened while a trade was open."
 )
-LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
-def write_stress(path: Path, run: Run, worlds: Mapping[str, Run], luck: Luck) -> Path:
-    """Write the page to ``path``, an HTML file; ``worlds`` are runs by name, the first as it was.
+def write_stress(path: Path, run: Run, worlds: Mapping[str, World], luck: Luck) -> Path:
+    """Write the page to ``path``, an HTML file; ``worlds`` are by name, the first as it was.
 
     Answers the path.
     """
@@ -73,18 +72,17 @@ def write_stress(path: Path, run: Run, worlds: Mapping[str, Run], luck: Luck) ->
     return path
 
 
-def _worlds_table(worlds: Mapping[str, Run]) -> str:
+def _worlds_table(worlds: Mapping[str, World]) -> str:
     rows = [
         [
             escape(name),
-            f"{len(run.trades):,}",
-            percent(float(run.equity[-1]) / run.equity_start - 1.0, 2, plus=True),
-            ratio(sharpe(daily_returns(run))),
-            percent(max_drawdown(run), 2),
-            DASH if halt is None else f"{instant(halt)} UTC",
+            f"{world.trades:,}",
+            percent(world.gained, 2, plus=True),
+            ratio(world.sharpe),
+            percent(world.max_drawdown, 2),
+            DASH if world.halted_ms is None else f"{instant(world.halted_ms)} UTC",
         ]
-        for name, run in worlds.items()
-        for halt in [halted_at(run)]
+        for name, world in worlds.items()
     ]
     return table(["world", "trades", "return", "Sharpe", "max drawdown", "halted"], rows)
 
@@ -103,38 +101,14 @@ def _told(seen: Outlook, block: float) -> str:
     )
 
 
-def growth_lines(worlds: Mapping[str, Run]) -> Spec:
+def growth_lines(worlds: Mapping[str, World]) -> Spec:
     """Growth of one unit by day in each world; the run as it was stands out."""
     data = []
-    for place, (name, run) in enumerate(worlds.items()):
-        first = day_of(int(run.block["ts_known"][0]))
-        growth = daily_equity(run) / run.equity_start
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": [(first + 1 + k) * DAY_MS for k in range(len(growth))],
-                "y": np.round(growth, 6).tolist(),
-                "line": {
-                    "color": SERIES[place % len(SERIES)],
-                    "width": 2.4 if place == 0 else 1.4,
-                },
-                "hovertemplate": f"{escape(name)}: <b>%{{y:.4f}}</b>, %{{x|%Y-%m-%d}}"
-                "<extra></extra>",
-            }
-        )
-    return {
-        "data": data,
-        "layout": plot_layout(
-            HEIGHT_PX,
-            showlegend=True,
-            legend=LEGEND,
-            margin={"l": 62, "r": 14, "t": 40, "b": 34},
-            xaxis=plot_axis(fixedrange=True, type="date"),
-            yaxis=plot_axis(fixedrange=True, title={"text": "growth of 1"}),
-        ),
-    }
+    for place, (name, world) in enumerate(worlds.items()):
+        days = [(world.first_day + 1 + k) * DAY_MS for k in range(len(world.growth))]
+        colour, width = SERIES[place % len(SERIES)], 2.4 if place == 0 else 1.4
+        data.append(growth_line(escape(name), days, world.growth, colour, width))
+    return {"data": data, "layout": dated_layout(HEIGHT_PX, "growth of 1")}
 
 
 def drawdown_histogram(luck: Luck, happened: float) -> Spec:
@@ -148,11 +122,8 @@ def drawdown_histogram(luck: Luck, happened: float) -> Spec:
     edges = np.linspace(0.0, top * 1.02, BINS + 1)
     return {
         "data": [_steps(name, values, edges, colour) for name, values, colour in drawn],
-        "layout": plot_layout(
+        "layout": legend_layout(
             HEIGHT_PX,
-            showlegend=True,
-            legend=LEGEND,
-            margin={"l": 62, "r": 14, "t": 40, "b": 34},
             bargap=0,
             barmode="overlay",
             xaxis=plot_axis(fixedrange=True, tickformat=".0%", title={"text": "deepest drawdown"}),

@@ -9,7 +9,7 @@ from backtest.breakdown import DAY_MS
 from backtest.portfolio.books import Books
 from backtest.portfolio.walk import CAVEATS, Walk, figures
 from backtest.portfolio.weights import Terms
-from backtest.report.figures import Spec, plot_axis, plot_layout
+from backtest.report.figures import Spec, dated_layout, growth_line
 from backtest.report.page import chart, document, section
 from backtest.report.palette import GREY, SERIES, faded
 from backtest.report.tables import table
@@ -17,8 +17,6 @@ from backtest.report.texts import escape, percent, ratio
 
 Floats = NDArray[np.float64]
 HEIGHT_PX = 320
-LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-MARGIN = {"l": 62, "r": 14, "t": 40, "b": 34}
 ABOUT = (
     "Every weight rests on the daily returns before it. Both lines pay for what they move; equal "
     "weights move nothing."
@@ -81,29 +79,14 @@ def growth_lines(books: Books, terms: Terms, found: Walk, even: Walk) -> Spec:
 
     def line(name: str, walk: Walk, colour: str, width: float) -> Spec:
         growth = np.cumprod(np.maximum(1.0 + walk.returns[walk.begins :], 0.0))
-        return {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": days,
-            "y": np.round(growth, 6).tolist(),
-            "line": {"color": colour, "width": width},
-            "hovertemplate": f"{name}: <b>%{{y:.4f}}</b>, %{{x|%Y-%m-%d}}<extra></extra>",
-        }
+        return growth_line(name, days, growth, colour, width)
 
     return {
         "data": [
             line("equal weight", even, GREY, 1.6),
             line(terms.method.value, found, SERIES[0], 2.2),
         ],
-        "layout": plot_layout(
-            HEIGHT_PX,
-            showlegend=True,
-            legend=LEGEND,
-            margin=MARGIN,
-            xaxis=plot_axis(fixedrange=True, type="date"),
-            yaxis=plot_axis(fixedrange=True, title={"text": "growth of 1"}),
-        ),
+        "layout": dated_layout(HEIGHT_PX, "growth of 1"),
     }
 
 
@@ -124,14 +107,4 @@ def weight_areas(books: Books, found: Walk) -> Spec:
         }
         for b, name in enumerate(books.names)
     ]
-    return {
-        "data": data,
-        "layout": plot_layout(
-            HEIGHT_PX,
-            showlegend=True,
-            legend=LEGEND,
-            margin=MARGIN,
-            xaxis=plot_axis(fixedrange=True, type="date"),
-            yaxis=plot_axis(fixedrange=True, title={"text": "share of the account"}),
-        ),
-    }
+    return {"data": data, "layout": dated_layout(HEIGHT_PX, "share of the account")}

@@ -98,8 +98,8 @@ def _pictures(place: int, evidence: Evidence, seed: int) -> list[str]:
         ]
     returns = evidence.returns[:, evidence.candidate]
     if sample_of(returns) is not None:
-        rng = np.random.default_rng(seed)
-        growth = futures(returns, rng, paths=PATHS, block=block_length(returns[:, None]))
+        block = block_length(returns[:, None])
+        growth = futures(returns, seed=seed, paths=range(PATHS), block=block)
         found += [
             f"<p>{ABOUT_FAN} {_outlook(growth)}</p>",
             chart(f"fan-{place}", fan(growth), "Resampled growth"),

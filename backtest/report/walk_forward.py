@@ -14,8 +14,9 @@ from backtest.report.palette import AMBER, BLUE, GREY, faded, signed
 from backtest.report.series import equity_line
 from backtest.report.tables import table
 from backtest.report.texts import DASH, counted, escape, instant, lasted, percent, plain, ratio
-from backtest.sweep.rows import HIGHER_IS_BETTER
-from backtest.walk_forward import Walk, Window, figures_of, stability
+from backtest.stretches import figures_of
+from backtest.sweep.rows import HIGHER_IS_BETTER, Row
+from backtest.walk_forward import Walk, Window, stability
 
 CURVE_PX, PARAMETER_PX, GAP_SHARE, SCATTER_PX = 320, 130, 0.06, 320
 FRACTIONS = frozenset({"return", "max_drawdown", "win_rate"})
@@ -100,21 +101,7 @@ def _ending(walk: Walk) -> str:
 def curve(walk: Walk) -> Spec:
     """The stitched equity, every other window tinted."""
     line = equity_line(walk.stitched)
-    tinted: list[dict[str, Any]] = [
-        {
-            "type": "rect",
-            "xref": "x",
-            "yref": "paper",
-            "x0": window.cut.begin_ms,
-            "x1": window.cut.end_ms,
-            "y0": 0,
-            "y1": 1,
-            "line": {"width": 0},
-            "layer": "below",
-            "fillcolor": faded(GREY, 0.12),
-        }
-        for window in walk.windows[::2]
-    ]
+    tinted = tints([(window.cut.begin_ms, window.cut.end_ms) for window in walk.windows])
     return {
         "data": [
             {
@@ -130,6 +117,25 @@ def curve(walk: Walk) -> Spec:
             CURVE_PX, shapes=tinted, xaxis=plot_axis(type="date"), yaxis=plot_axis(fixedrange=True)
         ),
     }
+
+
+def tints(spans: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Every other of these spans of time, unix ms, as a band behind the lines."""
+    return [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": begin,
+            "x1": end,
+            "y0": 0,
+            "y1": 1,
+            "line": {"width": 0},
+            "layer": "below",
+            "fillcolor": faded(GREY, 0.12),
+        }
+        for begin, end in spans[::2]
+    ]
 
 
 def parameters(windows: Sequence[Window]) -> Spec:
@@ -159,24 +165,28 @@ def parameters(windows: Sequence[Window]) -> Spec:
     return {"data": data, "layout": layout}
 
 
-def _pairs(walk: Walk) -> list[tuple[float, float, int]]:
+def _pairs(walk: Walk) -> list[tuple[float, float, str]]:
     """The figure inside and outside, and when the window began, where both are defined."""
     metric, found = walk.terms.metric, []
     for window in walk.windows:
         inside = None if window.fit is None else window.fit.metrics.get(metric)
         outside = window.figures.get(metric)
         if inside is not None and outside is not None:
-            found.append((inside, outside, window.cut.begin_ms))
+            found.append((inside, outside, instant(window.cut.begin_ms)))
     return found
 
 
 def scatter(walk: Walk) -> Spec:
-    """In sample against out of sample, a dot a window, and where both would be equal."""
-    pairs = _pairs(walk)
+    """In sample against out of sample, a dot a window."""
+    return inside_outside(_pairs(walk), walk.terms.metric)
+
+
+def inside_outside(pairs: Sequence[tuple[float, float, str]], metric: str) -> Spec:
+    """A figure inside against outside, a dot each with its name, and where both would be equal."""
     x, y = [inside for inside, _, _ in pairs], [outside for _, outside, _ in pairs]
     ends = [min(x), max(x)]
     axis = {"fixedrange": True, "zeroline": True, "zerolinecolor": GREY}
-    good = 1 if HIGHER_IS_BETTER[walk.terms.metric] else -1
+    good = 1 if HIGHER_IS_BETTER[metric] else -1
     return {
         "data": [
             {
@@ -192,7 +202,7 @@ def scatter(walk: Walk) -> Spec:
                 "mode": "markers",
                 "x": x,
                 "y": y,
-                "text": [instant(begin) for _, _, begin in pairs],
+                "text": [escape(name) for _, _, name in pairs],
                 "marker": {
                     "size": 8,
                     "color": [signed(good * (b - a)) for a, b, _ in pairs],
@@ -217,19 +227,24 @@ def _windows(walk: Walk) -> str:
 
 def _row(window: Window, metric: str) -> list[str]:
     fit, outside = window.fit, window.figures
-    chosen = DASH
-    if fit is not None:
-        chosen = " ".join(f"{name}={plain(value)}" for name, value in fit.params.items())
     return [
         instant(window.cut.begin_ms),
-        escape(chosen),
-        _figure(metric, None if fit is None else fit.metrics.get(metric)),
-        _figure(metric, outside.get(metric)),
+        chosen(fit),
+        figure(metric, None if fit is None else fit.metrics.get(metric)),
+        figure(metric, outside.get(metric)),
         percent(outside["return"], 2, plus=True),
         percent(outside["max_drawdown"], 2),
         f"{outside['trades']:,}",
     ]
 
 
-def _figure(metric: str, value: float | None) -> str:
+def chosen(fit: Row | None) -> str:
+    """The parameters of a fit, as HTML."""
+    if fit is None:
+        return DASH
+    return escape(" ".join(f"{name}={plain(value)}" for name, value in fit.params.items()))
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A figure as people read it."""
     return percent(value, 2) if metric in FRACTIONS else ratio(value)

@@ -57,13 +57,15 @@ class Uncounted:
 class Subject:
     """What is swept: a setup, the books whose parameters change, and the histories they run over.
 
-    ``sizer`` answers the sizing of a strategy whose parameters decide it, such as rules.
+    ``sizer`` answers the sizing of a strategy whose parameters decide it, such as rules;
+    ``plugin`` is the digest of the file the strategy came from, None when it ships.
     """
 
     setup: Setup
     books: frozenset[str]
     histories: Mapping[str, History]
     sizer: Sizer | None = None
+    plugin: str | None = None
 
     @property
     def strategy(self) -> Strategy:
@@ -96,6 +98,7 @@ class Subject:
         """Everything beside the combinations that decides a row."""
         return {
             "code": source_digest()[:16],
+            "plugin": self.plugin,
             "config": config_hash(self.setup, tell_all=False)[0],
             "books": sorted(self.books),
             "data": {name: history.digest for name, history in sorted(self.histories.items())},
@@ -136,25 +139,24 @@ class Sweep:
         causes = {**subject.causes(), "search": dict(search or {})}
         self.key = subject.key(search or {})
         self.resumed = store.begin(self.key, causes, resume=resume) if store is not None else 0
-        self._place = 0
 
-    def run(self, points: Sequence[Point]) -> Iterator[Row]:
-        """The rows of these combinations in order, each group as soon as it is kept."""
+    def run(self, points: Sequence[Point], first: int = 0) -> Iterator[Row]:
+        """The rows of these combinations in order, each group as soon as it is kept; ``first`` is
+        the place of the first one."""
         for start in range(0, len(points), self._size):
-            yield from self._group(points[start : start + self._size])
+            yield from self._group(points[start : start + self._size], first + start)
 
-    def _group(self, points: Sequence[Point]) -> list[Row]:
+    def _group(self, points: Sequence[Point], first: int) -> list[Row]:
         keys = [params_key(point) for point in points]
         known = self._store.find(self.key, keys) if self._store is not None else {}
         fresh = {key: k for k, key in enumerate(keys) if key not in known}
         if known:
             self._trials.on_rows_found(list(known.values()))
-        places = [self._place + k for k in fresh.values()]
-        self._place += len(points)
+        places = [first + k for k in fresh.values()]
         made = self._run_fresh([points[k] for k in fresh.values()], places) if fresh else []
         self._progress((len(points) - len(fresh)) * len(self.block))
         known.update(zip(fresh, made, strict=True))
-        return [known[key] for key in keys]
+        return [replace(known[key], place=first + k) for k, key in enumerate(keys)]
 
     def _run_fresh(self, points: Sequence[Point], places: Sequence[int]) -> list[Row]:
         """Run and count these. They are kept last: killed in between, they run once more and are

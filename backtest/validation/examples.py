@@ -44,6 +44,7 @@ def _best(returns: Any, name: str, **more: str) -> Evidence:
         candidate=best,
         trials=TRIALS,
         name=name,
+        turns=tuple(range(1, TRIALS + 1)),
         stressed={world: returns[:, best] - HARDER[world] for world in HARDER},
         **more,
     )

@@ -125,6 +125,11 @@ class History:
         """N: every trial that ever began, whatever became of it."""
         return len(self.trials)
 
+    @property
+    def turns(self) -> dict[str, int]:
+        """Every trial's place in the order they were counted, from 1."""
+        return {name: turn for turn, name in enumerate(self.trials, 1)}
+
     def results(self, study: str) -> dict[str, Ending]:
         """The trials of a study that ended with a result."""
         return {

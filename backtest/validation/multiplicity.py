@@ -29,6 +29,11 @@ def p_value(sharpe: float, observations: int) -> float:
     return 2 * float(ndtr(-abs(sharpe) * math.sqrt(observations)))
 
 
+def p_value_above(sharpe: float, observations: int) -> float:
+    """One-sided: the chance of such a ratio or a higher one without skill."""
+    return float(ndtr(-sharpe * math.sqrt(observations)))
+
+
 def adjusted(p_values: Floats, correction: Correction) -> Floats:
     """The p-values, each as large as it is after all the others, shape (tests,)."""
     count = len(p_values)

@@ -14,8 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest.statistics import DAYS_PER_YEAR
+from backtest.validation.clusters import clusters
 from backtest.validation.ledger import Head, Ledger, LedgerBroken
-from backtest.validation.multiplicity import Correction, adjusted, haircut, p_value
+from backtest.validation.multiplicity import (
+    Correction,
+    adjusted,
+    haircut,
+    lond_levels,
+    lord_levels,
+    p_value,
+    p_value_above,
+)
 from backtest.validation.overfitting import Overfitting, overfitting
 from backtest.validation.resampling import block_length
 from backtest.validation.returns import TrialReturns, returns_hash
@@ -26,7 +35,11 @@ from backtest.validation.sharpe import (
     effective_trials,
     expected_maximum,
     min_track,
+    min_track_2012,
     min_years,
+    observed_fdr,
+    planned_fdr,
+    power,
     psr,
     sample_of,
     sharpes,
@@ -53,6 +66,8 @@ class Thresholds:
     """What is asked for. Fix them before the search, not after.
 
     ``worlds`` are the harder ones in which the candidate must still earn (``backtest.stress``).
+    ``prior`` is the share of strategies taken to have skill, ``skill`` their Sharpe ratio a year:
+    of figures that are told, not judged.
     """
 
     dsr_min: float = 0.95
@@ -62,6 +77,8 @@ class Thresholds:
     blocks: int = 16
     draws: int = 1_000
     worlds: tuple[str, ...] = ("costs x2", "one bar late", "fills missed")
+    prior: float = 0.05
+    skill: float = 1.0
     seed: int = 20_261_121
 
 
@@ -107,8 +124,9 @@ class Evidence:
     """What the gate is shown: daily net returns (days, trials) of a search and its best.
 
     ``trials`` is N: all that were ever tried, whatever became of them, from the ledger and from
-    nowhere else; ``uncounted`` says why that number cannot be relied on, if so. ``stressed`` are
-    the candidate's daily returns in harder worlds, by their name.
+    nowhere else; ``uncounted`` says why that number cannot be relied on, if so. ``turns`` are the
+    columns' places among them, from 1, in the order they were counted. ``stressed`` are the
+    candidate's daily returns in harder worlds, by their name.
     """
 
     returns: Floats
@@ -117,6 +135,7 @@ class Evidence:
     name: str = "candidate"
     stressed: Mapping[str, Floats] = field(default_factory=dict)
     uncounted: str = ""
+    turns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.trials >= self.returns.shape[1], "every column is a trial, and so was counted"
@@ -149,12 +168,14 @@ def gather(
         raise UnknownName("trial", candidate, found.trials)
     returns = found.returns.astype(np.float64)
     place = int(sharpes(returns).argmax()) if candidate is None else found.trials.index(candidate)
+    turns = history.turns
     return Evidence(
         returns=returns,
         candidate=place,
         trials=history.count,
         name=found.trials[place],
         stressed=stressed or {},
+        turns=tuple(turns[trial] for trial in found.trials),
     )
 
 
@@ -172,7 +193,7 @@ def judge(evidence: Evidence, asked: Thresholds | None = None) -> Verdict:
             *_selection(evidence, asked),
             *_rivals(evidence, asked),
             *_stress(evidence, asked),
-            *_told(evidence, sample),
+            *_told(evidence, sample, asked),
         ),
     )
 
@@ -249,7 +270,10 @@ def _selection(evidence: Evidence, asked: Thresholds) -> Iterator[Check]:
         return
     days, columns = evidence.returns.shape
     if columns < 2 or days < 2 * asked.blocks:
-        why = f"{columns} trials over {days} days are too few to divide into {asked.blocks} blocks"
+        why = (
+            f"two trials and {2 * asked.blocks} days are needed, there are {columns} and {days}: "
+            "whether the choice holds cannot be told"
+        )
         yield _check("overfitting (PBO)", None, Side.AT_MOST, asked.pbo_max, why)
         return
     found: Overfitting = overfitting(evidence.returns, asked.blocks)
@@ -306,12 +330,10 @@ def _stress(evidence: Evidence, asked: Thresholds) -> Iterator[Check]:
             yield Check(name=name, value=ratio, why=why)
 
 
-def _told(evidence: Evidence, sample: Sample | None) -> Iterator[Check]:
+def _told(evidence: Evidence, sample: Sample | None, asked: Thresholds) -> Iterator[Check]:
     """Figures beside the verdict."""
     trials = evidence.trials
-    effective = effective_trials(evidence.returns)
-    why = f"of {trials:,}; the gate counts all"
-    yield Check(name="effective trials", value=effective, why=why)
+    yield from _alike(evidence)
     if sample is None:
         return
     variance = trial_variance(evidence.returns, sample)
@@ -320,8 +342,76 @@ def _told(evidence: Evidence, sample: Sample | None) -> Iterator[Check]:
     yield Check(
         name="deflated Sharpe 2014", value=dsr_2014(sample, trials, variance), why="too strict"
     )
+    yield Check(
+        name="days of track 2012",
+        value=min_track_2012(sample, level=asked.level),
+        why="the error at the estimate, not at nothing",
+    )
+    yield from _believed(sample, asked)
     for correction, ratio in _haircuts(evidence, sample).items():
         yield Check(name=f"haircut, {correction}", value=ratio, why="Sharpe a year that is left")
+    if evidence.turns:
+        yield from _online(evidence, asked)
+
+
+def _alike(evidence: Evidence) -> Iterator[Check]:
+    """How many different things were tried. Beside the verdict: to choose how trials are counted
+    after their results would be one more way to be lucky."""
+    counted = f"of {evidence.trials:,}; the gate counts all"
+    by_rank = effective_trials(evidence.returns)
+    yield Check(name="effective trials, by rank", value=by_rank, why=counted)
+    found = clusters(evidence.returns)
+    if found is None:
+        why = "no clusters stand apart"
+        yield Check(name="effective trials, by clusters", value=None, why=why)
+        return
+    told = "" if len(found) == evidence.returns.shape[1] else f"among {len(found):,} "
+    value = float(len(np.unique(found)))
+    yield Check(name="effective trials, by clusters", value=value, why=told + counted)
+
+
+def _online(evidence: Evidence, asked: Thresholds) -> Iterator[Check]:
+    """Had every trial been a test in its turn, would this one have been a discovery?
+
+    A trial without returns is a test that found nothing. LORD++ takes tests for independent, LOND
+    bears with those that rise and fall together.
+    """
+    days = len(evidence.returns)
+    p_values = np.ones(evidence.trials)
+    p_values[np.array(evidence.turns) - 1] = [
+        p_value_above(ratio, days) for ratio in sharpes(evidence.returns)
+    ]
+    turn = evidence.turns[evidence.candidate]
+    for name, levels in (("LORD++", lord_levels), ("LOND", lond_levels)):
+        level = float(levels(p_values.tolist(), asked.level)[turn - 1])
+        yield Check(
+            name=f"online FDR, {name}",
+            value=float(p_values[turn - 1]) / level,
+            why=f"p-value over what trial {turn:,} may spend ({level:.1e}); a discovery if at most "
+            "1",
+        )
+
+
+def _believed(sample: Sample, asked: Thresholds) -> Iterator[Check]:
+    """What a Sharpe ratio is worth where few have any skill, as if it were the only trial."""
+    skill = asked.skill / YEAR
+    found = power(sample, skill, level=asked.level)
+    of_those = f"if {asked.prior:.0%} of all have {asked.skill:g} a year"
+    yield Check(
+        name="power",
+        value=found,
+        why=f"chance to find a Sharpe of {asked.skill:g} a year in so many days",
+    )
+    yield Check(
+        name="planned FDR",
+        value=planned_fdr(asked.prior, asked.level, found),
+        why=f"of what such a test finds, the share without skill, {of_those}",
+    )
+    yield Check(
+        name="observed FDR",
+        value=observed_fdr(sample, skill, asked.prior),
+        why=f"chance that this one has no skill, {of_those}",
+    )
 
 
 def _haircuts(evidence: Evidence, sample: Sample) -> dict[str, float]:

@@ -47,17 +47,18 @@ def _subject(resolved: Resolved, timerange: str | None) -> tuple[Subject, str]:
     if len(labels) != 1:
         raise ConfigError(f"a search is of one strategy, this run has {', '.join(labels)}")
     label = labels[0]
-    program = shelf.strategy(label).program is not None
+    strategy = shelf.strategy(label)
 
-    def sizer(strategy: Any, params: Mapping[str, float]) -> Any:
-        return sizing_of(resolved, label, strategy, params)
+    def sizer(moved: Any, params: Mapping[str, float]) -> Any:
+        return sizing_of(resolved, label, moved, params)
 
     books = frozenset(entry.book.name for entry in plan.setup.books)
     subject = Subject(
         setup=plan.setup,
         books=books,
         histories=plan.histories,
-        sizer=sizer if program else None,
+        sizer=sizer if strategy.program is not None else None,
+        plugin=shelf.plugins.digest(strategy.name),
     )
     return subject, label
 

@@ -55,8 +55,37 @@ Resample: TypeAlias = Annotated[
 Shard: TypeAlias = Annotated[
     bool, typer.Option("--shards", help="Let the workers of this journal do it: lockstep worker.")
 ]
-RecordCalls: TypeAlias = Annotated[
-    bool, typer.Option("--record-calls", help="Ask the models what the cassette lacks; may cost.")
+Record: TypeAlias = Annotated[
+    bool, typer.Option("--record", help="Ask models what the cassette lacks, keep it; may cost.")
+]
+Page: TypeAlias = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="As a page with charts.")
+]
+Grid: TypeAlias = Annotated[
+    bool, typer.Option("--grid", help="Every combination of the ranges (default).")
+]
+Sobol: TypeAlias = Annotated[
+    int | None, typer.Option("--sobol", metavar="N", min=1, help="N combinations, evenly spread.")
+]
+Metric: TypeAlias = Annotated[
+    str, typer.Option("--metric", metavar="NAME", help="What the best are best in.")
+]
+Seed: TypeAlias = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Of all that is drawn.")
+]
+Threads: TypeAlias = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, help="Default: one a processor.")
+]
+Returns: TypeAlias = Annotated[
+    Path | None, typer.Option("--returns", metavar="FILE.npz", help="What 'validate' reads.")
+]
+Purge: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--purge", metavar="1d", help="How long an observation bears on the future."),
+]
+HoldOut: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--hold-out", metavar="NAME|25%", help="Trade this, fit on the others."),
 ]
 Runs: TypeAlias = Annotated[
     Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs (./runs).")
@@ -93,6 +122,30 @@ class Flags:
             runs=self.runs,
             sets=self.set_ or (),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchFlags(Flags):
+    """The flags that say how parameters are searched, and what is told of it."""
+
+    grid: Grid = False
+    sobol: Sobol = None
+    metric: Metric = "sharpe"
+    seed: Seed = 0
+    threads: Threads = None
+    report: Page = None
+    returns: Returns = None
+    shards: Shard = False
+    timerange: Timerange = None
+    json: Json = False
+
+    @property
+    def searched(self) -> dict[str, Any]:
+        """What a ``Search`` takes of them."""
+        shared = {field.name for field in fields(SearchFlags)} - {
+            field.name for field in fields(Flags)
+        }
+        return {name: getattr(self, name) for name in shared - {"timerange"}}
 
 
 def taking(

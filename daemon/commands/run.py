@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from config.settings import Line, Settings
     from daemon.journal import RunRow
     from daemon.live.advising import LiveAdvisor
-    from daemon.live.service import Outside, Service
+    from daemon.live.service import Service
     from daemon.observe.redaction import Secrets
+    from daemon.venues.drift import DriftVenue
     from markets.drift.feed import DriftFeed
     from markets.hyperliquid.feed import HyperliquidFeed
 
@@ -148,13 +149,14 @@ def live_advisor(service: "Service", settings: "Settings") -> "LiveAdvisor | Non
     if not advice:
         return None
     from daemon.clock import now_ms
-    from daemon.commands.advisors import calling_advisor, choose_sandbox, with_agent
+    from daemon.commands.advisors import calling_advisor, choose_sandbox, open_budget, with_agent
     from daemon.live.advising import LiveAdvisor
 
     journal, models = service.journal, settings.models
     agents = any(each.agent for each in advice)
-    sandbox = choose_sandbox(models, journal.run_id) if agents else None
-    advisor = calling_advisor(models, journal.engine, journal.run_id, now_ms)
+    budget = open_budget(models, journal.engine, journal.run_id, now_ms)
+    sandbox = choose_sandbox(models, journal.run_id, budget) if agents else None
+    advisor = calling_advisor(models, budget)
     return LiveAdvisor(service, with_agent(advisor, sandbox))
 
 
@@ -166,7 +168,7 @@ async def serve(
     read: "Read | None" = None,
     audit_flags: list[str] | None = None,
     advisor: "LiveAdvisor | None" = None,
-    venue: "Outside | None" = None,
+    venue: "DriftVenue | None" = None,
 ) -> None:
     """Run a service on its feed, with everything that looks on, until it is stopped. ``read`` has
     the settings as they stand now, for a reload; ``audit_flags`` is as of ``Lookout``; without a
@@ -186,6 +188,8 @@ async def serve(
     lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags)
     sight = partial(watch_sight, service, feed, interval_ms, now_ms)
     line = [Task("line", feed.run), Task("sight", sight)]
+    if venue is not None:
+        venue.metrics = lookout.metrics
     if advisor is not None:
         advisor.ended = lookout.metrics.answered
         line.append(Task("advisor", advisor.run))
@@ -222,15 +226,12 @@ def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed | Dr
     from markets.intervals import parse_interval
 
     line = settings.live.feed
-    coins = tuple(instrument.name for instrument in service.engine.instruments)
-    since = {coins[i]: close for i, close in service.recovered.last_bar_ms.items()}
     followed: dict[str, Any] = {
-        "coins": coins,
+        "coins": tuple(instrument.name for instrument in service.engine.instruments),
         "interval_ms": parse_interval(line.interval),
         # a run that goes on has its past in the journal
-        "warmup_bars": 0 if since else line.warmup_bars,
-        "since_ms": since,
-        "settled_ms": since,
+        "warmup_bars": 0 if service.recovered.last_bar_ms else line.warmup_bars,
+        **heard_of(service),
     }
     if line.venue == "drift":
         return drift_feed(line, followed, now_ms, random.random)
@@ -242,6 +243,18 @@ def live_feed(service: "Service", settings: "Settings") -> "HyperliquidFeed | Dr
     return HyperliquidFeed(
         FeedSettings(**followed, stream=stream, info=info), now_ms, random.random
     )
+
+
+def heard_of(service: "Service") -> "dict[str, Mapping[str, int]]":
+    """What a feed must not tell again: by instrument its last bar's close, its last settlement."""
+    from daemon.journal import last_settled_ms
+
+    coins = [instrument.name for instrument in service.engine.instruments]
+    known = {
+        "since_ms": service.recovered.last_bar_ms,
+        "settled_ms": last_settled_ms(service.journal.engine, service.journal.run_id, len(coins)),
+    }
+    return {what: {coins[i]: ms for i, ms in told.items()} for what, told in known.items()}
 
 
 def drift_feed(

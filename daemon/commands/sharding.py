@@ -4,40 +4,41 @@ A shard names files and settings by the flags that were typed, so workers run in
 these lead to the same; a hash over data, settings and code says whether they do.
 """
 
-import base64
 import json
-import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from backtest.shards import Shard, Shards, State
+from backtest.shards import Shard
+from backtest.stretches import Piece, best_of, parted, within
 from backtest.sweep.counting import LedgerTrials
 from backtest.sweep.rows import Row
 from backtest.sweep.space import Point
 from backtest.sweep.sweep import Progress, Subject, Sweep
 from backtest.validation.ledger import Ledger
-from backtest.walk_forward import Cut, Terms, best_of, fitted_on
-from core.errors import ConfigError, LockstepError
+from backtest.walk_forward import Cut, Terms
+from core.errors import LockstepError
 from daemon.commands.aiming import aim
 from daemon.commands.choices import Choices
 from daemon.commands.counted import trials_of
-from daemon.console import write
-from daemon.journal.patience import patiently
+from daemon.commands.offering import (
+    Board,
+    Unfit,
+    board_at,
+    packed,
+    shard_of,
+    typed,
+    unpacked,
+    untyped,
+)
 
 ROWS_PER_SHARD = 128
-POLL_S = 0.2
-_PATHS = ("config", "runs")
-
-
-class Unfit(ConfigError):
-    """This worker has other code, settings or data than the one who asked."""
+Seen = tuple[int, int, list[str]]
+"""What a fit may see: what was known in (begin_ms, end_ms], and of which instruments."""
+ROWS_OF_A_BATCH = 8
+"""A batch of Optuna's is small, and the next one waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,42 +48,37 @@ class Job:
     choices: Choices
     timerange: str | None
     search: Mapping[str, Any]
+    rows_per_shard: int = ROWS_PER_SHARD
 
     def shards(
         self,
         study: str,
         subject: Subject,
         points: Sequence[Point],
-        fit: tuple[Terms, Cut] | None = None,
+        *,
+        seen: Seen | None = None,
+        daily: bool = True,
+        first: int = 0,
     ) -> list[Shard]:
-        """The combinations in shares; of a fit, what it may see, and without daily equity."""
+        """The combinations in shares, ``first`` the place of the first one; ``seen`` is what a fit
+        may see, None for everything. Without ``daily`` the rows come back without their equity."""
         told = {
-            "choices": _plain(self.choices),
+            "choices": typed(self.choices),
             "timerange": self.timerange,
             "search": dict(self.search),
             "key": subject.key(self.search),
-            "terms": None if fit is None else fit[0].plain(),
-            "cut": None if fit is None else fit[1].plain(),
+            "seen": seen,
         }
+        kind, step = "sweep" if daily else "fit", self.rows_per_shard
         return [
-            Shard(
-                study=study,
-                place=place,
-                kind="sweep" if fit is None else "fit",
-                # as it comes back from the table, or the hash would be another one
-                payload=json.loads(
-                    json.dumps(
-                        {**told, "place": place, "points": points[place : place + ROWS_PER_SHARD]}
-                    )
-                ),
+            shard_of(
+                study,
+                first + at,
+                kind,
+                {**told, "place": first + at, "points": points[at : at + step]},
             )
-            for place in range(0, len(points), ROWS_PER_SHARD)
+            for at in range(0, len(points), step)
         ]
-
-
-def _plain(choices: Choices) -> dict[str, Any]:
-    told = asdict(choices)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in told.items()}
 
 
 def work(shard: Shard, ledger: Ledger, *, threads: int) -> dict[str, Any]:
@@ -90,8 +86,8 @@ def work(shard: Shard, ledger: Ledger, *, threads: int) -> dict[str, Any]:
     others."""
     payload = shard.payload
     subject = _subject(json.dumps([payload["choices"], payload["timerange"]]))
-    if payload["cut"] is not None:
-        subject = fitted_on(subject, Cut(**payload["cut"]), _terms(payload["terms"]))
+    if payload["seen"] is not None:
+        subject = within(subject, *payload["seen"])
     if subject.key(payload["search"]) != payload["key"]:
         raise Unfit(f"shard of {shard.study}: this worker has other code, settings or data")
     sweep = Sweep(
@@ -100,52 +96,46 @@ def work(shard: Shard, ledger: Ledger, *, threads: int) -> dict[str, Any]:
         search=payload["search"],
         trials=trials_of(ledger, subject, shard.study),
     )
-    rows = sweep.run(payload["points"])
-    return {"rows": [_told(row, payload["place"], shard.kind) for row in rows]}
+    rows = sweep.run(payload["points"], payload["place"])
+    return {"rows": [_told(row, shard.kind) for row in rows]}
 
 
 @lru_cache(maxsize=1)
 def _subject(text: str) -> Subject:
     """What was typed, read here; a worker that cannot is unfit, whatever the reason."""
-    typed, timerange = json.loads(text)
-    paths = {k: Path(typed[k]) for k in _PATHS if typed[k]}
+    choices, timerange = json.loads(text)
     try:
-        return aim(Choices(**{**typed, **paths}), timerange).subject
+        return aim(untyped(choices), timerange).subject
     except LockstepError as error:
         raise Unfit(f"this worker cannot read what the search is of: {error}") from error
 
 
-def _terms(plain: Mapping[str, Any]) -> Terms:
-    return Terms(**{**plain, "held_out": tuple(plain["held_out"])})
-
-
-def _told(row: Row, place: int, kind: str) -> dict[str, Any]:
-    plain = {**row.plain(), "place": place + row.place}
-    if kind == "fit":
-        return plain
-    daily = zlib.compress(row.daily_micros.astype("<i8").tobytes())
-    return {**plain, "daily": base64.b64encode(daily).decode()}
+def _told(row: Row, kind: str) -> dict[str, Any]:
+    return row.plain() if kind == "fit" else {**row.plain(), "daily": packed(row.daily_micros)}
 
 
 def _row(told: Mapping[str, Any]) -> Row:
-    daily = zlib.decompress(base64.b64decode(told["daily"])) if "daily" in told else b""
     rest = {k: v for k, v in told.items() if k != "daily"}
-    return Row(**rest, daily_micros=np.frombuffer(daily, "<i8").astype(np.int64))
+    return Row(**rest, daily_micros=unpacked(told.get("daily", ""), "<i8"))
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Shards of one job, offered to whatever workers there are; an outage is waited for."""
+    """Shards of one job on the board."""
 
-    table: Shards
+    board: Board
     job: Job
-    offered: list[Shard]
 
     def rows(
-        self, trials: LedgerTrials, subject: Subject, points: Sequence[Point], progress: Progress
+        self,
+        trials: LedgerTrials,
+        subject: Subject,
+        points: Sequence[Point],
+        progress: Progress,
+        first: int = 0,
     ) -> Iterator[Row]:
         """The rows of a sweep in order, each found in the ledger as the worker told it."""
-        shards = self._offer(self.job.shards(trials.study, subject, points))
+        shards = self.board.offer(self.job.shards(trials.study, subject, points, first=first))
         progress(0)
         for rows in self._await(shards):
             trials.on_rows_found(rows)
@@ -156,52 +146,42 @@ class Offer:
         self, subject: Subject, terms: Terms, cuts: Sequence[Cut], points: Sequence[Point]
     ) -> Iterator[Row | None]:
         """The fit of each window, all of them offered at once."""
-        shards = []
-        for cut in cuts:
-            fitted = fitted_on(subject, cut, terms)
-            study = f"fit-{fitted.key(self.job.search)}"
-            shards.append(self._offer(self.job.shards(study, fitted, points, (terms, cut))))
-        for mine in shards:
-            yield best_of((row for rows in self._await(mine) for row in rows), terms.metric)
+        names, _ = parted(subject, terms.held_out)
+        pieces = [(cut.train_begin_ms, cut.train_end_ms) for cut in cuts]
+        for rows in self.pieces(subject, names, pieces, points, daily=False):
+            yield best_of(rows, terms.metric)
 
-    def _offer(self, shards: list[Shard]) -> list[Shard]:
-        patiently(lambda: self.table.enqueue(shards))
-        self.offered.extend(shards)
-        return shards
+    def pieces(
+        self,
+        subject: Subject,
+        names: Iterable[str],
+        pieces: Sequence[Piece],
+        points: Sequence[Point],
+        *,
+        daily: bool = True,
+    ) -> Iterator[list[Row]]:
+        """The rows over each piece of history, on these instruments; all are offered at once."""
+        shards = []
+        for begin, end in pieces:
+            seen = (begin, end, sorted(names))
+            fitted = within(subject, *seen)
+            study = f"fit-{fitted.key(self.job.search)}"
+            shards.append(
+                self.board.offer(self.job.shards(study, fitted, points, seen=seen, daily=daily))
+            )
+        for mine in shards:
+            yield [row for rows in self._await(mine) for row in rows]
 
     def _await(self, shards: Sequence[Shard]) -> Iterator[list[Row]]:
-        """The rows of each in order, once it is done; JournalError for one that failed."""
-        for shard in shards:
-            while self._state(shard) not in {State.DONE, State.FAILED}:
-                time.sleep(POLL_S)
-            result = patiently(partial(self.table.result, shard))
+        for result in self.board.results(shards):
             yield [_row(told) for told in result["rows"]]
-
-    def _state(self, shard: Shard) -> State:
-        state = patiently(lambda: self.table.states([shard])).get(shard.id)
-        if state is None:  # another who waited for the same has used it, and taken it off
-            patiently(lambda: self.table.enqueue([shard]))
-        return state or State.WAITING
 
 
 @contextmanager
 def offering(url: str, job: Job, *, wished: bool) -> Iterator[Offer | None]:
-    """An offer of this job in the journal at ``url``. Shards whose results were used are taken off
-    the table; after a failure they stay, and whoever asks again finds what is done."""
+    """An offer of this job in the journal at ``url``, where it is wished for."""
     if not wished:
         yield None
         return
-    from sqlalchemy import make_url
-
-    from daemon.journal import open_journal
-    from daemon.journal.trials import shard_table
-
-    database = open_journal(url)
-    try:
-        shown = make_url(url).render_as_string(hide_password=True)
-        offer = Offer(shard_table(database), job, [])
-        write(f"waiting for workers: lockstep worker --journal {shown}", to_error=True)
-        yield offer
-        patiently(lambda: offer.table.forget(offer.offered))
-    finally:
-        database.dispose()
+    with board_at(url) as board:
+        yield Offer(board, job)

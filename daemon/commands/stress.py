@@ -1,28 +1,29 @@
 """``lockstep stress``: a kept run in harder worlds, and what other luck would have made of it."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.errors import ConfigError, DataError
-from daemon.commands.options import Config, Json, Profile, Rules, Runs
+from core.errors import ConfigError
+from daemon.commands.journals import Url
+from daemon.commands.options import Config, Json, Page, Profile, Rules, Runs, Seed, Shard
 
 if TYPE_CHECKING:
-    from backtest.run import Run
-    from backtest.stress import Luck
+    from backtest.stress import Luck, World
+    from daemon.commands.stressing import Kept, Wished
 
 EPILOG = (
     "Example: lockstep stress latest --report stress.html\n\n"
     "Worlds are real replays of the run's own events: costs times two and three, every bar one bar "
     "late, a tenth of the bars without fills, funding reversed. Luck draws the run's days again "
     "(stationary bootstrap), and its trades in other orders. A run of your own rules or plugins "
-    "needs the flags or the profile that named them."
+    "needs the flags or the profile that named them. With --shards, workers that find the same run "
+    "do it, with the same result."
 )
 RUIN = "Drawn from the run's own days: a disaster it never met is in none of the paths."
 
 
-def stress(
+def stress(  # noqa: PLR0913, PLR0917 - one a flag
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="A run's id, the start of it, or 'latest'.")
     ] = "latest",
@@ -30,10 +31,10 @@ def stress(
     ruin_at: Annotated[
         float, typer.Option(metavar="SHARE", help="Ruin: the account falls to this share.")
     ] = 0.5,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of all that is drawn.")] = 0,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The same as a page with charts.")
-    ] = None,
+    seed: Seed = 0,
+    report: Page = None,
+    shards: Shard = False,
+    journal: Url = None,
     rules: Rules = None,
     profile: Profile = None,
     config: Config = None,
@@ -41,58 +42,49 @@ def stress(
     json: Json = False,
 ) -> None:
     """Replay a run in harder worlds, and draw its luck again."""
-    from backtest.stress import luck_of
-    from daemon.commands.choices import Choices, read_settings
-    from daemon.commands.kept import open_run
-    from daemon.commands.setups import runs_folder
+    from daemon.commands.choices import Choices
+    from daemon.commands.stressing import Wished, open_kept
     from daemon.console import write_json
 
     if not 0 < ruin_at < 1:
         raise ConfigError(f"--ruin-at {ruin_at:g}: a share of the start between 0 and 1")
     choices = Choices(profile=profile, config=config, rules=rules or (), runs=runs)
-    resolved = read_settings(choices)
-    kept = open_run(runs_folder(resolved), run)
-    luck = luck_of(kept, paths=paths, ruin_at=ruin_at, seed=seed)
-    worlds = _worlds(kept, resolved, seed, quiet=json)
+    kept, wished = open_kept(choices, run), Wished(paths=paths, seed=seed, ruin_at=ruin_at)
+    url = (journal or kept.journal) if shards else None
+    worlds, luck = _stressed(kept, wished, url, quiet=json)
     told = _plain(kept, worlds, luck)
     if report is not None:
         from backtest.report.monte_carlo import write_stress
 
-        told["report"] = str(write_stress(report, kept, worlds, luck))
+        told["report"] = str(write_stress(report, kept.run, worlds, luck))
     if json:
         write_json(told)
     else:
         _tell(told)
 
 
-def _worlds(kept: "Run", resolved: Any, seed: int, *, quiet: bool) -> "dict[str, Run]":
-    """The run as it was, proven to be so, and in each harder world."""
-    from backtest.recorded import replay_recorded
-    from backtest.stress import stressed_runs
-    from daemon.commands.audit import finder
+def _stressed(
+    kept: "Kept", wished: "Wished", url: str | None, *, quiet: bool
+) -> "tuple[dict[str, World], Luck]":
+    """Done here, or by the workers of the journal at ``url``."""
+    from daemon.commands.offering import board_at
+    from daemon.commands.stressing import stress_here, stress_there
     from daemon.console import making
 
-    find = finder(resolved)
-    with making(6 * len(kept.block), quiet=quiet) as progress:
-        again = replay_recorded(kept.setup, kept.block, find)
-        if again.decisions_hash != kept.decisions_hash:
-            raise DataError(
-                f"run {kept.run_id} is not what this code makes of its events: replay it again"
-            )
-        found = {"as it was": kept}
-        for name, other in stressed_runs(kept.setup, kept.block, find, seed=seed):
-            progress(len(kept.block))
-            found[name] = other
-    return found
+    with making(len(kept.worlds) * len(kept.run.block), quiet=quiet) as progress:
+        if url is None:
+            return stress_here(kept, wished, progress)
+        with board_at(url) as board:
+            return stress_there(kept, wished, board, progress)
 
 
-def _plain(kept: "Run", worlds: "dict[str, Run]", luck: "Luck") -> dict[str, Any]:
+def _plain(kept: "Kept", worlds: "dict[str, World]", luck: "Luck") -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
-        "run_id": kept.run_id,
-        "decisions_hash": kept.decisions_hash,
-        "worlds": {name: _figures(run) for name, run in worlds.items()},
+        "run_id": kept.run.run_id,
+        "decisions_hash": kept.run.decisions_hash,
+        "worlds": {name: _figures(world) for name, world in worlds.items()},
         "days": len(luck.growth[0]) - 1,
         "block_days": luck.block,
         "luck": asdict(luck.outlook),
@@ -101,16 +93,14 @@ def _plain(kept: "Run", worlds: "dict[str, Run]", luck: "Luck") -> dict[str, Any
     }
 
 
-def _figures(run: "Run") -> dict[str, Any]:
-    from backtest.statistics import daily_returns, halted_at, max_drawdown, sharpe
-
+def _figures(world: "World") -> dict[str, Any]:
     return {
-        "trades": len(run.trades),
-        "return": float(run.equity[-1]) / run.equity_start - 1.0,
-        "sharpe": sharpe(daily_returns(run)),
-        "max_drawdown": max_drawdown(run),
-        "halted": halted_at(run) is not None,
-        "decisions_hash": run.decisions_hash,
+        "trades": world.trades,
+        "return": world.gained,
+        "sharpe": world.sharpe,
+        "max_drawdown": world.max_drawdown,
+        "halted": world.halted_ms is not None,
+        "decisions_hash": world.decisions_hash,
     }
 
 

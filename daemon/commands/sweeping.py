@@ -4,13 +4,14 @@ import heapq
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backtest.report.sweep import Collected, write_sweep
 from backtest.sweep.rows import Row, rank_key
-from backtest.sweep.search import search as ask
+from backtest.sweep.search import BATCH, Questions, file_storage
 from backtest.sweep.space import Axis, Point, grid, sobol
 from backtest.sweep.store import Store
 from backtest.sweep.sweep import Sweep
@@ -20,8 +21,10 @@ from daemon.commands.aiming import Target, aim
 from daemon.commands.choices import Choices
 from daemon.commands.counted import ReturnsFile, open_ledger, trials_of
 from daemon.commands.setups import runs_folder
-from daemon.commands.sharding import Job, Offer, offering
+from daemon.commands.sharding import ROWS_OF_A_BATCH, ROWS_PER_SHARD, Job, Offer, offering
 from daemon.console import making, write, write_json, write_table
+from daemon.journal.patience import patiently
+from daemon.journal.studies import study_storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +60,21 @@ class Search:
         terms: dict[str, Any] = {"method": self.method, "ranges": ranges}
         if self.method != "grid":
             terms |= {"count": getattr(self, self.method), "seed": self.seed}
-        return terms | ({"metric": self.metric} if self.method == "optuna" else {})
+        learning = {"metric": self.metric, "batch": BATCH}
+        return terms | (learning if self.method == "optuna" else {})
 
 
 def sweep_and_tell(choices: Choices, timerange: str | None, search: Search) -> None:
     """Run the sweep, every trial of it in the ledger; keep its rows, and tell the best."""
     rank_key(search.metric)
-    if search.shards and search.optuna:
-        raise ConfigError("--shards: a study of Optuna runs on one machine; use --grid or --sobol")
     target = aim(choices, timerange)
     url = search.journal or target.resolved.settings.paths.journal
-    job = Job(choices=choices, timerange=timerange, search=search.terms(target.axes))
+    job = Job(
+        choices=choices,
+        timerange=timerange,
+        search=search.terms(target.axes),
+        rows_per_shard=ROWS_OF_A_BATCH if search.optuna else ROWS_PER_SHARD,
+    )
     with open_ledger(url) as ledger, offering(url, job, wished=search.shards) as offer:
         _sweep(target, search, ledger, offer)
 
@@ -91,10 +98,14 @@ def _sweep(target: Target, search: Search, ledger: Ledger, offer: Offer | None) 
             progress=progress,
         )
         started = time.perf_counter()
-        if offer is not None:
-            rows = offer.rows(trials, subject, points, progress)
-        else:
-            rows = _rows(sweep, search, axes, points, folder)
+
+        def run(points: list[Point], first: int = 0) -> Iterator[Row]:
+            if offer is not None:
+                return offer.rows(trials, subject, points, progress, first)
+            return sweep.run(points, first)
+
+        asked = _questions(sweep, search, axes, folder, offer) if search.optuna else None
+        rows = asked.rows(run) if asked else run(points)
         if search.report is not None:
             collected = Collected(search.metric)
             rows = collected.watching(rows)
@@ -116,13 +127,27 @@ def points_of(search: Search, axes: list[Axis]) -> list[Point]:
     return sobol(axes, search.sobol, search.seed) if search.sobol else []
 
 
-def _rows(
-    sweep: Sweep, search: Search, axes: list[Axis], points: list[Point], folder: Path
-) -> Iterator[Row]:
-    if not search.optuna:
-        return sweep.run(points)
-    journal = folder / f"sweep-{sweep.key}.journal"
-    return ask(sweep, axes, search.optuna, metric=search.metric, seed=search.seed, journal=journal)
+def _questions(
+    sweep: Sweep, search: Search, axes: list[Axis], folder: Path, offer: Offer | None
+) -> Questions:
+    """Optuna's search, its study where its rows are: in the database of the shards, if that is one
+    that other machines reach, else in a file."""
+    name = f"sweep-{sweep.key}"
+    file = folder / f"{name}.journal"
+    found = Questions(
+        name=name,
+        axes=axes,
+        count=search.optuna or 0,
+        metric=search.metric,
+        seed=search.seed,
+        storing=partial(file_storage, file),
+    )
+    if offer is not None and offer.board.shared:
+        storing = partial(study_storage, offer.board.database)
+        return replace(found, storing=storing, attempt=patiently)
+    if offer is None and not search.resume:
+        file.unlink(missing_ok=True)
+    return found
 
 
 def _gathered(rows: Iterator[Row], search: Search, returns: ReturnsFile | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _single(
     run, stressed = _replayed(database, resolved, name)
     counted = {ending.decisions_hash for ending in history.endings.values()}
     replays = {row.decisions_hash for row in list_runs(database) if row.mode is RunMode.REPLAY}
-    known = _trial_of(history.endings, run) is not None
+    known = _trial_of(history.endings, run)
     return Evidence(
         returns=daily_returns(run)[:, None],
         candidate=0,
@@ -127,6 +127,7 @@ def _single(
         name=name,
         stressed=stressed,
         uncounted="" if known else "no trial of the ledger decided so: how many were tried?",
+        turns=(history.turns[known],) if known else (),
     )
 
 
@@ -149,7 +150,7 @@ def _replayed(
 
     row = read_run_row(database, name)
     if not row.recorded:
-        raise ConfigError(f"run {name} has no events in the journal: record it with --record")
+        raise ConfigError(f"run {name} has no events in the journal: replay it with --to-journal")
     events, config = read_events(database, name), dict(row.config)
     found = finder(resolved)
     run = replay_recorded(config, events, found)
@@ -170,8 +171,8 @@ def _tell(verdict: "Verdict") -> None:
     told = [check for check in verdict.checks if check.passed is None]
     write_table(("beside it", "figure"), [_row(check)[:2] for check in told])
     write()
-    for check in verdict.judged:
-        if not check.passed:
+    for check in verdict.checks:
+        if check.passed is False or check.value is None:
             write_note(f"{check.name}: {check.why}")
 
 

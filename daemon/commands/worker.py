@@ -1,7 +1,7 @@
-"""``lockstep worker``: takes shards of sweeps and walks from the journal; start several."""
+"""``lockstep worker``: takes shards of searches and stress from the journal; start several."""
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ EPILOG = (
     "Run it where the paths that were typed for 'lockstep sweep --shards' lead to the same files; "
     "a worker whose data, settings or code are others refuses. It may be killed at any moment: "
     "what it held is free again when its lease has run out. Clocks of the machines must agree to "
-    "within a lease. Optuna's studies run on one machine."
+    "within a lease."
 )
 BEATS_PER_LEASE = 3
 IDLE_S = 0.5
@@ -83,12 +83,12 @@ def _do(
 ) -> None:
     """Work on one shard. What cannot be done fails it; who cannot do it gives it back and ends."""
     from core.errors import JournalUnreachable, LockstepError
-    from daemon.commands.sharding import Unfit, work
+    from daemon.commands.offering import Unfit
     from daemon.journal.patience import patiently
 
     try:
         with _heartbeat(table, shard, name, lease_ms):
-            result = work(shard, ledger, threads=threads)
+            result = _result(shard, ledger, threads)
     except Unfit:
         patiently(lambda: table.release(shard, name))
         raise
@@ -99,6 +99,17 @@ def _do(
         patiently(lambda: table.fail(shard, why))
         return
     patiently(lambda: table.finish(shard, result))
+
+
+def _result(shard: "Shard", ledger: "Ledger", threads: int) -> "dict[str, Any]":
+    from daemon.commands import sharding, stressing
+    from daemon.commands.offering import Unfit
+
+    if shard.kind in {"sweep", "fit"}:
+        return sharding.work(shard, ledger, threads=threads)
+    if shard.kind in {"world", "luck"}:
+        return stressing.work(shard)
+    raise Unfit(f"shard of {shard.study}: this worker knows no '{shard.kind}': it has other code")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Harder worlds through the real replay, and what drawing again does and does not change."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,23 @@ from backtest.recorded import replay_recorded
 from backtest.run import Run
 from backtest.statistics import calmar, capacity, daily_returns, turnover
 from backtest.stress import (
+    AS_IT_WAS,
     COSTS,
+    Lot,
     dearer,
     deepest,
+    drawn,
     dried,
     futures,
+    in_world,
     late,
+    luck_of,
     outlook,
     reordered,
     reversed_funding,
     stressed,
-    worlds,
+    world_names,
+    world_of,
 )
 from core.instrument import Instrument
 from core.model import Kind, Result
@@ -113,20 +120,50 @@ def test_every_world_is_replayed_and_the_inputs_stay(traded: Run) -> None:
     assert all(len(returns) == len(daily_returns(traded)) for returns in found.values())
     assert traded.block.tobytes() == before
     unfunded = traded.block[traded.block["kind"] == Kind.BAR]
-    assert [name for name, _, _ in worlds(traded.setup, unfunded, seed=1)] == names[:-1]
+    assert world_names(unfunded) == names[:-1]
+
+
+def test_a_world_tells_what_came_of_the_run(traded: Run) -> None:
+    world = world_of(in_world(AS_IT_WAS, traded.setup, traded.block, find, seed=SEED))
+    assert (world.decisions_hash, world.trades) == (traded.decisions_hash, len(traded.trades))
+    assert world.growth[-1] == pytest.approx(1 + world.gained)
+    assert len(world.growth) == len(daily_returns(traded))
 
 
 def test_futures_are_exact_by_seed_and_keep_their_mean() -> None:
     returns = np.random.default_rng(1).normal(0.001, 0.02, 300)
-    one, two = (futures(returns, np.random.default_rng(9), paths=400, block=5.0) for _ in range(2))
+    one, two = (futures(returns, seed=9, paths=range(400), block=5.0) for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert one.shape == (400, 301)
     assert (one[:, 0] == 1).all()
     assert np.log(one[:, -1]).mean() == pytest.approx(np.log1p(returns).sum(), abs=0.06)
 
 
+def test_luck_is_the_same_in_any_number_of_parts(traded: Run) -> None:
+    lot = Lot(
+        returns=np.random.default_rng(1).normal(0.001, 0.02, 30),
+        earned=np.random.default_rng(2).normal(1.0, 50.0, 20),
+        equity=1_000.0,
+        block=3.0,
+    )
+    cuts = ([range(90)], [range(7), range(7, 8), range(8, 90)])
+    one, two = (
+        luck_of(lot, [drawn(lot, seed=4, paths=paths) for paths in parts], ruin_at=0.9)
+        for parts in cuts
+    )
+    np.testing.assert_array_equal(one.growth, two.growth)
+    np.testing.assert_array_equal(one.reordered, two.reordered)
+    assert (one.outlook, one.order) == (two.outlook, two.order)
+    other = luck_of(lot, [drawn(lot, seed=5, paths=range(90))], ruin_at=0.9)
+    assert other.outlook != one.outlook
+    # no two paths share their chance
+    assert len(np.unique(one.growth[:, -1])) == len(one.growth)
+    one_trade = replace(lot, earned=lot.earned[:1])
+    assert luck_of(one_trade, [drawn(one_trade, seed=4, paths=range(9))], ruin_at=0.9).order is None
+
+
 def test_what_is_lost_stays_lost() -> None:
-    growth = futures(np.array([0.1, -1.5]), np.random.default_rng(1), paths=50, block=1.0)
+    growth = futures(np.array([0.1, -1.5]), seed=1, paths=range(50), block=1.0)
     assert (growth >= 0).all()
     assert (np.diff((growth == 0).astype(int), axis=1) >= 0).all()
 
@@ -137,7 +174,7 @@ def test_ruin_of_a_fair_walk_is_that_of_the_formula() -> None:
     drift, spread = 0.0006, 0.02
     returns = np.expm1(rng.normal(0, spread, 3_000))
     returns = np.expm1(np.log1p(returns) - np.log1p(returns).mean() + drift)
-    seen = outlook(futures(returns, rng, paths=1_500, block=1.0), ruin_at=0.7)
+    seen = outlook(futures(returns, seed=4, paths=range(1_500), block=1.0), ruin_at=0.7)
     expected = 0.7 ** (2 * drift / spread**2)
     assert seen.ruin == pytest.approx(expected, abs=4 * seen.ruin_error + 0.02)
     assert seen.growth[0] < seen.growth[1] < seen.growth[2]
@@ -151,14 +188,11 @@ def test_drawdowns_by_hand() -> None:
 
 def test_another_order_of_trades_changes_the_drawdown_only() -> None:
     earned = np.array([100.0] * 10 + [-50.0] * 10)
-    found = reordered(earned, 1_000.0, np.random.default_rng(2), paths=300)
+    found = reordered(earned, 1_000.0, seed=2, paths=range(300))
     assert found.min() < 0.1
     assert found.max() > 0.15
-    assert reordered(np.full(5, 10.0), 1_000.0, np.random.default_rng(2), paths=3).tolist() == [
-        0.0,
-        0.0,
-        0.0,
-    ]
+    won = reordered(np.full(5, 10.0), 1_000.0, seed=2, paths=range(3))
+    assert won.tolist() == [0.0, 0.0, 0.0]
 
 
 # --- annual figures of a run -------------------------------------------------------------

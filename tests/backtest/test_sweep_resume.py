@@ -6,14 +6,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from sweep_child import points, trend_subject
 
 from backtest.sweep.rows import Row
-from backtest.sweep.search import search
+from backtest.sweep.search import Questions, file_storage
 from backtest.sweep.space import axes_of
 from backtest.sweep.store import Store
 from backtest.sweep.sweep import Sweep
@@ -103,37 +106,85 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(tmp_path: Path, count: int, seed: int = 3, **more: Any) -> list[dict[str, Any]]:
     sweep = Sweep(trend_subject(900), **{"threads": 2, **more})
-    journal = tmp_path / "study.journal"
-    found = search(sweep, AXES, count, metric="return", seed=seed, journal=journal)
-    return [row.plain() for row in found]
+    return [row.plain() for row in questions(tmp_path, count, seed).rows(sweep.run)]
+
+
+def questions(tmp_path: Path, count: int, seed: int = 3, metric: str = "return") -> Questions:
+    storing = partial(file_storage, tmp_path / f"{seed}.journal")
+    terms: dict[str, Any] = {"axes": AXES, "metric": metric, "seed": seed, "storing": storing}
+    return Questions(name="study", count=count, **terms)
+
+
+def trials_in(tmp_path: Path, seed: int = 3) -> list[Any]:
+    import optuna
+
+    with file_storage(tmp_path / f"{seed}.journal") as storage:
+        study = optuna.load_study(study_name="study", storage=storage)
+        trials: list[Any] = study.get_trials()
+    return trials
 
 
 def test_optuna_asks_the_same_of_any_number_of_threads(tmp_path: Path) -> None:
-    first = asked(tmp_path, 72)
-    assert first == asked(tmp_path, 72, threads=1)
-    assert first != asked(tmp_path, 72, seed=4)
+    first = asked(tmp_path / "a", 72)
+    assert first == asked(tmp_path / "b", 72, threads=1)
+    assert first != asked(tmp_path / "a", 72, seed=4)
     # it learns: what it asks for late is better than what it asked for blindly
     gained = [row["metrics"]["return"] for row in first]
     assert sum(gained[-24:]) > sum(gained[:24])
 
 
-def test_a_resumed_search_gives_the_trials_of_an_unbroken_one(tmp_path: Path) -> None:
-    store, whole = Store(tmp_path / "s.sqlite"), asked(tmp_path, 72)
-    assert asked(tmp_path, 48, store=store) == whole[:48]
-    begun = Begun()
-    assert asked(tmp_path, 72, store=store, resume=True, trials=begun) == whole
-    assert begun.count <= 72 - 48
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+class Killed(BaseException):
+    """What no code of ours catches, as nobody catches kill -9."""
 
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
-    (study,) = storage.get_all_studies()
-    states = {trial.state.name for trial in storage.get_all_trials(study._study_id)}
-    assert states == {"COMPLETE"}
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    """Die instead of the write of this number into the file of the study."""
+    written, append = iter(range(write)), JournalFileBackend.append_logs
+
+    def append_or_die(self: Any, logs: Any) -> None:
+        if next(written, None) is None:
+            raise Killed
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append_or_die)
+
+
+def test_a_search_killed_at_any_write_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    store, whole = Store(tmp_path / "s.sqlite"), asked(tmp_path, 56)
+    broken, kills, rows = tmp_path / "broken", 0, []
+    while not rows:
+        kills += 1
+        with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+            killed_at(patch, 6 + kills % 4)
+            rows = asked(broken, 56, store=store, resume=True)
+    assert rows == whole
+    assert kills > 20
+    mine, theirs = trials_in(broken), trials_in(tmp_path)
+    assert [trial.params for trial in mine] == [trial.params for trial in theirs]
+    assert {trial.state.name for trial in mine} == {"COMPLETE"}
+
+
+def test_half_a_line_that_a_power_cut_left_is_dropped(tmp_path: Path) -> None:
+    whole = asked(tmp_path, 24)
+    with (tmp_path / "3.journal").open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    assert asked(tmp_path, 48)[:24] == whole
+
+
+def test_two_that_ask_one_study_at_once_ask_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, append = asked(tmp_path / "whole", 48), JournalFileBackend.append_logs
+
+    def append_both(self: Any, logs: list[dict[str, Any]]) -> None:
+        append(self, [log for log in logs for _ in range(2 if "params" in log else 1)])
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append_both)
+    assert asked(tmp_path, 48) == whole
+    trials = trials_in(tmp_path)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 96
 
 
 def test_an_unknown_metric_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'sharpe'"):
-        list(
-            search(Sweep(trend_subject(), threads=1), AXES, 8, metric="sharp", seed=1, journal=None)
-        )
+        questions(tmp_path, 8, metric="sharp")

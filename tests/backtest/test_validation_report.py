@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from backtest.report.validation import fan, logits, scatter, write_validation
@@ -47,7 +46,7 @@ def test_every_chart_is_valid() -> None:
 
     returns = without_an_edge(SEED).returns
     split = overfitting(returns, 8)
-    growth = futures(returns[:, 0], np.random.default_rng(1), paths=50, block=3.0)
+    growth = futures(returns[:, 0], seed=1, paths=range(50), block=3.0)
     for spec in (logits(split), scatter(split, SEED), fan(growth)):
         Figure(spec)
 

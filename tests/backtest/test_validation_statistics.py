@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest.validation.clusters import SILHOUETTE_MIN, clusters, distances, silhouettes
 from backtest.validation.multiplicity import (
     Correction,
     adjusted,
@@ -16,6 +18,7 @@ from backtest.validation.multiplicity import (
     lond_levels,
     lord_levels,
     p_value,
+    p_value_above,
 )
 from backtest.validation.overfitting import Score, overfitting
 from backtest.validation.resampling import block_length, stationary_counts, stationary_indices
@@ -118,6 +121,112 @@ def test_published_figures_come_out_to_the_digits_printed(
 ) -> None:
     digits = len(printed.partition(".")[2])
     assert f"{value:.{digits}f}" == printed, name
+
+
+NORMAL = NormalDist()
+
+
+class Plain:
+    """The formulas once more, written down from the papers and computed with the standard library
+    alone: what the printed digits hide must agree too."""
+
+    @staticmethod
+    def error(s: Sample, at: float) -> float:
+        r, g3, g4 = s.autocorrelation, s.skewness, s.kurtosis
+        a, b = 1 + 2 * r / (1 - r), 1 + r / (1 - r) + r**2 / (1 - r**2)
+        c = 1 + 2 * r**2 / (1 - r**2)
+        return math.sqrt((a - b * g3 * at + c * (g4 - 1) / 4 * at**2) / s.observations)
+
+    @staticmethod
+    def psr(s: Sample, at: float = 0.0) -> float:
+        return NORMAL.cdf((s.sharpe - at) / Plain.error(s, at))
+
+    @staticmethod
+    def psr_2012(s: Sample, at: float) -> float:
+        shape = 1 - s.skewness * s.sharpe + (s.kurtosis - 1) / 4 * s.sharpe**2
+        return NORMAL.cdf((s.sharpe - at) * math.sqrt((s.observations - 1) / shape))
+
+    @staticmethod
+    def maximum(n: int, variance: float = 1.0) -> float:
+        g = 0.5772156649015329
+        quantiles = NORMAL.inv_cdf(1 - 1 / n), NORMAL.inv_cdf(1 - 1 / (n * math.e))
+        return math.sqrt(variance) * ((1 - g) * quantiles[0] + g * quantiles[1])
+
+    @staticmethod
+    def spread(n: int) -> float:
+        """Variance of the largest of n normals: Simpson's rule over its density."""
+        steps, low, high = 20_000, -8.0, 12.0
+        width = (high - low) / steps
+        moments = [0.0, 0.0]
+        for k in range(steps + 1):
+            x = low + k * width
+            share = (1 if k in {0, steps} else 4 if k % 2 else 2) * width / 3
+            density = n * NORMAL.pdf(x) * NORMAL.cdf(x) ** (n - 1)
+            for power_, _ in enumerate(moments):
+                moments[power_] += share * density * x ** (power_ + 1)
+        return moments[1] - moments[0] ** 2
+
+    @staticmethod
+    def dsr(s: Sample, n: int, variance: float) -> float:
+        at = Plain.maximum(n, variance)
+        return NORMAL.cdf((s.sharpe - at) / (Plain.error(s, at) * math.sqrt(Plain.spread(n))))
+
+    @staticmethod
+    def track_2012(s: Sample, at: float) -> float:
+        shape = 1 - s.skewness * s.sharpe + (s.kurtosis - 1) / 4 * s.sharpe**2
+        return 1 + shape * (NORMAL.inv_cdf(0.95) / (s.sharpe - at)) ** 2
+
+    @staticmethod
+    def power(s: Sample, to: float) -> float:
+        reached = NORMAL.inv_cdf(0.95) * Plain.error(s, 0.0)
+        return 1 - NORMAL.cdf((reached - to) / Plain.error(s, to))
+
+    @staticmethod
+    def observed(s: Sample, to: float, prior: float) -> float:
+        null = (1 - prior) * (1 - NORMAL.cdf(s.sharpe / Plain.error(s, 0.0)))
+        skilled = prior * (1 - NORMAL.cdf((s.sharpe - to) / Plain.error(s, to)))
+        return null / (null + skilled)
+
+
+def _again() -> dict[str, float]:
+    """Every row of ``PRINTED`` once more."""
+    v, one = WORKED_VARIANCE, replace(WORKED, skewness=0, kurtosis=3)
+    skewed, normal = annual(2, 12, skewness=-0.72, kurtosis=5.78), replace(PAPER, skewness=0)
+    return {
+        "SR0 of the worked example": Plain.maximum(100, v),
+        "DSR 2014, 100 trials": Plain.psr_2012(WORKED, Plain.maximum(100, v)),
+        "DSR 2014, 46 trials": Plain.psr_2012(WORKED, Plain.maximum(46, v)),
+        "DSR 2014, 88 trials, normal": Plain.psr_2012(one, Plain.maximum(88, v)),
+        **{
+            f"MinTRL, {n} a year": Plain.track_2012(annual(2, n), 1 / n**0.5) / n
+            for n in (250, 52, 12)
+        },
+        "MinTRL in months, skewed": Plain.track_2012(skewed, 1 / 12**0.5),
+        **{f"E[max], {n}": Plain.maximum(n) for n in (10, 45, 100)},
+        **{f"MinBTL, {n}": Plain.maximum(n) ** 2 for n in (7, 45)},
+        "error, as it is": Plain.error(PAPER, PAPER.sharpe),
+        "error, normal": Plain.error(replace(normal, kurtosis=3), PAPER.sharpe),
+        "PSR over 0": Plain.psr(PAPER),
+        "PSR over 0.1": Plain.psr(PAPER, 0.1),
+        "MinTRL 2026": 24 * (Plain.error(PAPER, 0) * NORMAL.inv_cdf(0.95) / PAPER.sharpe) ** 2,
+        "power": 1 - Plain.power(PAPER, 0.5),
+        "pFDR": 1 / (1 + 0.685 * 0.05 / (0.05 * 0.95)),
+        "oFDR": Plain.observed(PAPER, 0.5, 0.05),
+        "E[max] of 10, V 0.1": Plain.maximum(10, 0.1),
+        "DSR 2026": Plain.dsr(PAPER, 10, 0.1),
+        "DSR 2026, one trial's error": Plain.psr(PAPER, Plain.maximum(10, 0.1)),
+        "error, serial": Plain.error(SERIAL, SERIAL.sharpe),
+        "PSR, serial": Plain.psr(SERIAL),
+        "DSR 2026, serial": Plain.dsr(SERIAL, 10, 0.1),
+        **{f"variance of the maximum, {n}": Plain.spread(n) for n in (10, 100, 1000)},
+    }
+
+
+def test_published_figures_come_out_to_a_millionth() -> None:
+    again = _again()
+    assert set(again) == {name for name, _, _ in PRINTED}
+    for name, value, _ in PRINTED:
+        assert value == pytest.approx(again[name], abs=1e-6), name
 
 
 def test_the_effective_rank_of_three_trials() -> None:
@@ -348,3 +457,56 @@ def test_equal_trials_are_one_effective_trial() -> None:
     assert 7 < effective_trials(matrix(4000, 8)) <= 8
     wide = matrix(40, 200)
     assert effective_trials(wide) <= 39.5
+
+
+def blocks(sizes: list[int], shared: float, *, days: int = 730, seed: int = 1) -> Any:
+    """Trials in groups that have this correlation inside, and none outside."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate(
+        [
+            np.sqrt(shared) * rng.standard_normal((days, 1))
+            + np.sqrt(1 - shared) * rng.standard_normal((days, size))
+            for size in sizes
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize("sizes", [[12, 12], [3, 10, 20, 4], [2] * 6, [5] * 20])
+@pytest.mark.parametrize("shared", [0.5, 0.7, 0.95])
+def test_planted_blocks_are_found_whatever_their_order(sizes: list[int], shared: float) -> None:
+    returns, truth = blocks(sizes, shared), np.repeat(np.arange(len(sizes)), sizes)
+    order = np.random.default_rng(3).permutation(len(truth))
+    found = clusters(returns[:, order])
+    assert found is not None
+    pairs = set(zip(found.tolist(), truth[order].tolist(), strict=True))
+    assert len(pairs) == len(sizes) == len(set(found.tolist()))
+    assert found.tolist() == clusters(returns[:, order]).tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("returns", [blocks([1] * 20, 0.0), blocks([30], 0.5), matrix(50, 2)])
+def test_where_no_clusters_stand_apart_none_are_told(returns: Any) -> None:
+    assert clusters(returns) is None
+
+
+def test_trials_that_never_trade_are_in_no_cluster_and_many_are_taken_evenly() -> None:
+    returns = blocks([6, 6], 0.7)
+    still = np.column_stack([np.zeros((730, 3)), returns])
+    assert clusters(still).tolist() == clusters(returns).tolist()  # type: ignore[union-attr]
+    many = clusters(blocks([300, 300, 300], 0.7, days=200))
+    assert many is not None
+    assert (len(many), len(set(many.tolist()))) == (400, 3)
+
+
+def test_silhouettes_are_those_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="the research extra is not installed")
+    apart = distances(blocks([3, 5, 1, 7], 0.4))
+    labels = np.array([0, 0, 1, 1, 2, 1, 1, 0, 3, 2, 2, 0, 1, 2, 2, 0])
+    theirs = metrics.silhouette_samples(apart, labels, metric="precomputed")
+    np.testing.assert_allclose(silhouettes(apart, labels), theirs, atol=1e-12)
+    assert SILHOUETTE_MIN > 0
+
+
+def test_one_side_of_a_p_value() -> None:
+    assert p_value_above(0.1, 400) == pytest.approx(p_value(0.1, 400) / 2)
+    assert p_value_above(-0.1, 400) == pytest.approx(1 - p_value(0.1, 400) / 2)

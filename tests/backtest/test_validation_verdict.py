@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import Engine, create_engine
+from worlds import START, one_book
 
+from backtest.statistics import returns_of
+from backtest.sweep.sweep import Subject, Sweep
 from backtest.validation.ledger import Ending, Fate, Ledger, LedgerBroken, Trial
 from backtest.validation.returns import (
     TrialReturns,
@@ -30,6 +33,10 @@ from backtest.validation.verdict import (
     trial_variance,
 )
 from core.errors import DataError, UnknownName
+from core.model import MICROS_PER_UNIT
+from markets.history import History, Quality, assemble, make_bars
+from risk.limits import Sizing, SizingRule
+from strategies.trend import TREND
 
 DAILY = 0.01
 QUICK = Thresholds(blocks=10, draws=200, worlds=("costs x2",))
@@ -156,6 +163,44 @@ def test_a_harder_world_that_loses_fails() -> None:
     assert judge(more, QUICK).passed, "a world that was not asked for is told only"
 
 
+@pytest.mark.parametrize(("first", "discovered"), [(1, True), (100_000, False)])
+def test_online_a_discovery_depends_on_its_turn(first: int, discovered: bool) -> None:
+    """LORD++ spends less on every trial that finds nothing: late ones need more."""
+    returns = planted(1, 1460, 40, 3.0)
+    turns = tuple(range(first, first + 40))
+    verdict = judge(replace(shown(returns, trials=100_039), turns=turns), QUICK)
+    for name in ("LORD++", "LOND"):
+        value, passed = figures(verdict)[f"online FDR, {name}"]
+        assert value is not None
+        assert (value <= 1, passed) == (discovered, None)
+
+
+def test_what_a_sharpe_ratio_is_worth_where_few_have_skill() -> None:
+    short, long = (judge(shown(planted(1, days, 5, 2.0)), QUICK) for days in (365, 3650))
+    for name in ("planned FDR", "observed FDR"):
+        before, after = figures(short)[name][0], figures(long)[name][0]
+        assert before is not None
+        assert after is not None
+        assert after < before
+    assert figures(long)["power"][0] == pytest.approx(0.94, abs=0.02)
+    assert figures(long)["days of track 2012"][0] < 3650  # type: ignore[operator]
+
+
+def test_trials_alike_are_told_by_rank_and_by_clusters_and_the_gate_counts_all() -> None:
+    returns = np.concatenate([noise(s, 730, 10, shared=0.8) for s in range(3)], axis=1)
+    verdict = judge(shown(returns), QUICK)
+    told = figures(verdict)
+    assert told["effective trials, by clusters"] == (3.0, None)
+    rank, _ = told["effective trials, by rank"]
+    assert rank is not None
+    assert 3 < rank < 15
+    same = judge(replace(shown(returns), trials=90), QUICK)
+    assert figures(same)["effective trials, by clusters"] == (3.0, None)
+    assert figures(same)["deflated Sharpe"] != told["deflated Sharpe"]
+    apart = figures(judge(shown(noise(1, 730, 10)), QUICK))
+    assert apart["effective trials, by clusters"] == (None, None)
+
+
 # --- evidence against the ledger ---------------------------------------------------------
 
 
@@ -208,6 +253,7 @@ def test_the_evidence_counts_crashed_trials_and_takes_the_best(
     write_returns(tmp_path / "r.npz", found)
     evidence = gather(read_returns(tmp_path / "r.npz"), ledger)
     assert (evidence.trials, evidence.name, evidence.candidate) == (9, "s-0", 0)
+    assert evidence.turns == (1, 2, 3, 4, 5, 6)
     named = gather(found, ledger, candidate="s-4")
     assert (named.name, named.candidate) == ("s-4", 4)
     with pytest.raises(UnknownName, match="did you mean 's-5'"):
@@ -266,6 +312,7 @@ def test_returns_that_make_no_sense_are_refused(engine: Engine) -> None:
 # --- the error rate of the whole gate ----------------------------------------------------
 
 SEARCHES, TRIALS, DAYS = 200, 40, 730
+HOUR, DRIFT = 3_600_000, 0.0008
 ALLOWED = 0.05 + 2 * (0.05 * 0.95 / SEARCHES) ** 0.5
 
 
@@ -273,19 +320,51 @@ def promoted(worlds: Iterable[Any]) -> list[bool]:
     return [judge(shown(returns), QUICK).passed for returns in worlds]
 
 
+def market(seed: int, drift: float = 0.0) -> History:
+    """Two years of fat-tailed hours; the ``drift`` of an hour turns its sign every ten days or so,
+    which is an edge for who follows it."""
+    rng, count = np.random.default_rng([77, seed]), DAYS * 24
+    side = np.cumprod(np.where(rng.random(count) < 1 / 240, -1.0, 1.0))
+    moved = 0.005 * rng.standard_t(5, count) / np.sqrt(5 / 3) + drift * side
+    closes = 100.0 * np.exp(np.cumsum(moved))
+    opens = np.r_[100.0, closes[:-1]]
+    times = START + HOUR * np.arange(count, dtype=np.int64)
+    prices = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes)}
+    bars = make_bars(times, HOUR, **prices, close=closes, volume=np.full(count, 1e9))
+    return assemble([bars], HOUR, Quality(rows_read=count, rows_used=count).spanning(times, HOUR))
+
+
+def swept(history: History) -> Any:
+    """Daily returns of every row of a sweep, free of costs: they alone would sink what has no
+    edge."""
+    setup = one_book(TREND, sizing=Sizing(rule=SizingRule.EQUITY, value=0.5))
+    subject = Subject(setup=setup, books=frozenset({"book"}), histories={"X": history})
+    fasts, slows = (5, 10, 20, 30, 40), (50, 75, 100, 125, 150, 175, 200, 250)
+    points = [{"fast": float(fast), "slow": float(slow)} for fast in fasts for slow in slows]
+    rows = Sweep(subject, threads=1).run(points)
+    return np.stack(
+        [returns_of(row.daily_micros / MICROS_PER_UNIT, 10_000.0) for row in rows], axis=1
+    )
+
+
 @pytest.mark.slow
 def test_no_edge_is_rarely_promoted_and_an_edge_often(capsys: pytest.CaptureFixture[str]) -> None:
-    """200 searches through noise, half of them among trials alike; beside them, 40 that hold an
-    annual Sharpe ratio of 3 to be found."""
-    false = promoted(noise(seed, DAYS, TRIALS, shared=0.6 * (seed % 2)) for seed in range(SEARCHES))
-    found = promoted(planted(seed, DAYS, TRIALS, 3.0) for seed in range(40))
+    """200 seeded searches that have nothing to find: half are returns of noise, every other time
+    alike, and half real sweeps over markets that are noise. Beside them, searches with an edge."""
+    half = range(SEARCHES // 2)
+    noisy = promoted(noise(seed, DAYS, TRIALS, shared=0.6 * (seed % 2)) for seed in half)
+    idle = promoted(swept(market(seed)) for seed in half)
+    found = promoted(planted(seed, DAYS, TRIALS, 3.0) for seed in range(30))
+    traded = promoted(swept(market(seed, DRIFT)) for seed in range(15))
     with capsys.disabled():
         print(
-            f"\n  {TRIALS} trials over {DAYS} days: no edge promoted {np.mean(false):.3f} (at most "
-            f"{ALLOWED:.3f}), Sharpe 3 promoted {np.mean(found):.2f}"
+            f"\n  {TRIALS} trials over {DAYS} days, promoted: {np.mean(noisy):.3f} of noise, "
+            f"{np.mean(idle):.3f} of sweeps over noise (at most {ALLOWED:.3f}), "
+            f"{np.mean(found):.2f} with a Sharpe of 3, {np.mean(traded):.2f} of sweeps over trends"
         )
-    assert np.mean(false) <= ALLOWED
+    assert np.mean(noisy + idle) <= ALLOWED
     assert np.mean(found) >= 0.6
+    assert np.mean(traded) >= 0.6
 
 
 def test_luck_that_trials_share_is_not_taken_for_skill() -> None:

@@ -5,14 +5,14 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from worlds import MINUTE, SCRIPT, START, bar_history, one_book, scripted, walk
+from worlds import MINUTE, SCRIPT, START, bar_history, scripted, subject, walk
 
 from backtest.report.walk_forward import curve, parameters, scatter, write_walk
 from backtest.statistics import daily_returns
+from backtest.stretches import best_of, within
 from backtest.sweep.rows import Row, rank_key
 from backtest.sweep.space import Point
 from backtest.sweep.sweep import Subject, Sweep
@@ -20,41 +20,19 @@ from backtest.walk_forward import (
     Cut,
     Terms,
     Walk,
-    best_of,
     cuts_of,
     fits_here,
     fitted_on,
-    within,
 )
 from backtest.walk_forward import walk as walk_on
 from core.errors import ConfigError, DataError, UnknownName
 from core.model import Kind, Result
-from markets.history import History, crop
-from strategies.trend import TREND
+from markets.history import crop
 
 HOUR = 60 * MINUTE
 TERMS = Terms(train_ms=24 * HOUR, test_ms=12 * HOUR, metric="return")
 POINTS: list[Point] = [{"fast": f, "slow": s} for f in (5.0, 10.0, 20.0) for s in (40.0, 80.0)]
 BARS = 60 * 24 * 4
-
-
-def subject(*histories: History, strategy: Any = TREND, **terms: Any) -> Subject:
-    """One book an instrument, X, Y, ..., with costs."""
-    names = [chr(ord("X") + place) for place in range(len(histories))]
-    setup = one_book(strategy, **{"fee_rate": 5e-4, "slippage_bps": 2.0, **terms})
-    (entry,), (instrument,) = setup.books, setup.instruments
-    books = tuple(
-        replace(entry, book=replace(entry.book, name=f"on {name}", instrument=name))
-        for name in names
-    )
-    setup = replace(
-        setup, books=books, instruments=tuple(replace(instrument, name=name) for name in names)
-    )
-    return Subject(
-        setup=setup,
-        books=frozenset(entry.book.name for entry in books),
-        histories=dict(zip(names, histories, strict=True)),
-    )
 
 
 def rows_of(seen: Subject) -> list[Row]:

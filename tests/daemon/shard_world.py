@@ -1,5 +1,7 @@
 """A PostgreSQL server to be killed, and workers and searches as processes of their own."""
 
+import atexit
+import json
 import os
 import signal
 import subprocess
@@ -24,53 +26,110 @@ def until(true: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
     return found
 
 
-def start(folder: Path, *words: object) -> "subprocess.Popen[str]":
-    """``lockstep`` with these words in a process of its own; what it says goes to files."""
-    with (
-        tempfile.NamedTemporaryFile("w", dir=folder, suffix=".out", delete=False) as out,
-        tempfile.NamedTemporaryFile("w", dir=folder, suffix=".err", delete=False) as err,
-    ):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daemon.main", *map(str, words)],
-            cwd=folder,
+class Nursery:
+    """Where processes are forked (``shard_nursery``), once they are first needed."""
+
+    def __init__(self) -> None:
+        self._other: subprocess.Popen[str] | None = None
+
+    def ask(self, *words: Any) -> Any:
+        if self._other is None:
+            self._other = self._opened()
+        assert self._other.stdin is not None
+        assert self._other.stdout is not None
+        self._other.stdin.write(json.dumps(words) + "\n")
+        self._other.stdin.flush()
+        return json.loads(self._other.stdout.readline())
+
+    def _opened(self) -> "subprocess.Popen[str]":
+        opened = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("shard_nursery.py"))],
             env=dict(os.environ, PYTHONPATH=str(ROOT)),
-            stdout=out,
-            stderr=err,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
         )
-    process.args = (out.name, err.name)
-    return process
+        atexit.register(self._close, opened)
+        return opened
+
+    @staticmethod
+    def _close(opened: "subprocess.Popen[str]") -> None:
+        with opened:
+            assert opened.stdin is not None
+            opened.stdin.close()
 
 
-def said(process: "subprocess.Popen[str]") -> tuple[str, str]:
+NURSERY = Nursery()
+
+
+class Process:
+    """``lockstep`` in a process of its own; what it says goes to files."""
+
+    def __init__(self, folder: Path, words: Sequence[object]) -> None:
+        self._files = [Path(tempfile.mkstemp(dir=folder, suffix=s)[1]) for s in (".out", ".err")]
+        told = [str(word) for word in words]
+        self.pid: int = NURSERY.ask("start", str(folder), *map(str, self._files), told)
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        if self._code is None:
+            self._code = NURSERY.ask("poll", self.pid)
+        return self._code
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        until(lambda: self.poll() is not None, f"process {self.pid} ends")
+        assert self._code is not None
+        return self._code
+
+    def send_signal(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def said(self) -> tuple[str, str]:
+        """What it left on stdout and stderr."""
+        out, err = (file.read_text() for file in self._files)
+        return out, err
+
+
+def start(folder: Path, *words: object) -> Process:
+    """``lockstep`` with these words."""
+    return Process(folder, words)
+
+
+def said(process: Process) -> tuple[str, str]:
     """What it left on stdout and stderr."""
-    names: Any = process.args
-    return Path(names[0]).read_text(), Path(names[1]).read_text()
+    return process.said()
 
 
-def finish(process: "subprocess.Popen[str]") -> str:
+def finish(process: Process) -> str:
     """Its stdout, once it has ended well."""
-    code = process.wait(timeout=WAIT_S)
-    out, err = said(process)
+    code = process.wait()
+    out, err = process.said()
     assert code == 0, err
     return out
 
 
-def kill(*processes: "subprocess.Popen[str]") -> None:
+def without_seconds(out: str) -> dict[str, Any]:
+    """What it told, but for how long it took."""
+    told: dict[str, Any] = json.loads(out)
+    return {name: value for name, value in told.items() if name != "seconds"}
+
+
+def kill(*processes: Process) -> None:
     """kill -9."""
     for process in processes:
         process.send_signal(signal.SIGKILL)
     for process in processes:
-        process.wait(timeout=WAIT_S)
+        process.wait()
 
 
 @contextmanager
-def working(
-    folder: Path, count: int, words: Sequence[object]
-) -> "Iterator[list[subprocess.Popen[str]]]":
+def working(folder: Path, count: int, words: Sequence[object]) -> Iterator[list[Process]]:
     """So many workers; those that still run at the end are killed."""
     workers = [start(folder, "worker", *words) for _ in range(count)]
     try:
         yield workers
     finally:
-        kill(*(worker for worker in workers if worker.poll() is None))
+        kill(*workers)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("desk")
 def recorded(shop: Path) -> tuple[str, str]:
     """The id of a recorded replay, and the words that name its journal."""
     words = ("--strategy", "trend", "--data", shop / "SOL-PERP.feather", "--set", "fast=5")
-    result = succeed("replay", *words, "--record", "--json").json
+    result = succeed("replay", *words, "--to-journal", "--json").json
     assert result["trades"] > 0
     return result["run_id"], "sqlite:///journal.sqlite"
 

@@ -1,9 +1,11 @@
 """``lockstep data fetch`` against a stand-in on real sockets, and a replay of what it wrote."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -89,6 +91,25 @@ def test_what_cannot_be_had_is_one_line_that_says_the_hosts_stopped(
     assert "write NAME=VALUE" in told
     other = "--source", "candles", "--header", "Origin="
     assert succeed(*words(host, tmp_path, *other)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda data: data[: len(data) // 2], "damaged: Compressed file ended before"),
+        (lambda data: data[:-8] + bytes(8), "damaged: CRC check failed"),
+        (lambda data: gzip.compress(b"ts,open\n1,2\n"), "not a file of tradeRecords"),
+        (lambda data: gzip.compress(b"fillRecordId,ts\n1,2\n"), "baseAssetAmountFilled"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_names_it(
+    spoil: Any, said: str, host: StandinDlob, tmp_path: Path
+) -> None:
+    (path,) = (path for path in host.files if "tradeRecords" in path)
+    host.files[path] = spoil(host.files[path])
+    told = refuse(3, *words(host, tmp_path))
+    assert said in told
+    assert "tradeRecords/20" in told
 
 
 def test_a_range_that_ends_before_it_starts_is_refused(tmp_path: Path) -> None:

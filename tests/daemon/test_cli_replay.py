@@ -107,7 +107,7 @@ def test_a_timerange_and_a_longer_bar_leave_fewer_bars(shop: Path) -> None:
         (2, ["--rules", "none.json"], "none.json: cannot be read"),
         (1, ["--runs", "/proc/none"], "/proc/none: cannot keep the run"),
         (1, ["--report", "/proc/none.html"], "/proc/none.html: cannot be written"),
-        (6, ["--record", "--journal", "mysql://x/y"], "a journal cannot live in 'mysql'"),
+        (6, ["--to-journal", "--journal", "mysql://x/y"], "a journal cannot live in 'mysql'"),
     ],
 )
 def test_a_flag_that_cannot_be_met_is_one_line(
@@ -171,7 +171,7 @@ def test_a_strategy_that_could_never_decide_is_pointed_out(shop: Path) -> None:
 def test_a_recorded_run_is_in_the_journal_once_and_can_be_removed(shop: Path, desk: Path) -> None:
     words = ("replay", "--strategy", "trend", "--data", shop / "SOL-PERP.feather", "--json")
     for _ in range(2):
-        result = succeed(*words, "--record").json
+        result = succeed(*words, "--to-journal").json
         assert result["journal"] == "sqlite:///journal.sqlite"
     listed = succeed("journal", "list", "--json").json
     assert [(run["run"], run["events"]) for run in listed] == [(result["run_id"], result["events"])]

@@ -7,6 +7,8 @@ import pytest
 from allocation_world import DATA, HOURLY, TREND, make_run
 from cli_calls import desk, refuse, shop, succeed
 
+from backtest.shards import Shard
+
 __all__ = ["desk", "shop"]
 
 
@@ -65,17 +67,43 @@ def test_a_run_of_rules_needs_the_flags_that_named_them(desk: Path) -> None:
     assert len(told["worlds"]) == 5
 
 
+def test_a_worker_with_another_run_code_or_age_refuses(desk: Path) -> None:
+    from daemon.commands.choices import Choices
+    from daemon.commands.offering import Unfit, shard_of, typed
+    from daemon.commands.stressing import open_kept, work
+    from daemon.commands.worker import _result
+    from daemon.journal import open_journal
+    from daemon.journal.trials import trial_ledger
+
+    kept = open_kept(Choices(), make_run(desk))
+    told = {"choices": typed(Choices()), "run": kept.run.run_id, "key": kept.key, "seed": 0}
+
+    def shard(kind: str = "world", **other: object) -> Shard:
+        return shard_of("stress", 0, kind, {**told, "world": "as it was", **other})
+
+    assert work(shard())["decisions_hash"] == kept.run.decisions_hash
+    with pytest.raises(Unfit, match="other code, settings or data"):
+        work(shard(key="of another"))
+    with pytest.raises(Unfit, match="cannot read the run that is stressed: unknown run"):
+        work(shard(run="of another"))
+    database = open_journal("sqlite:///journal.sqlite")
+    with pytest.raises(Unfit, match="knows no 'forecast'"):
+        _result(shard("forecast"), trial_ledger(database), 1)
+    database.dispose()
+
+
 def test_every_chart_is_valid(desk: Path) -> None:
     from plotly.graph_objects import Figure
 
     from backtest.report.monte_carlo import drawdown_histogram, growth_lines
     from backtest.run import load
-    from backtest.stress import luck_of
+    from backtest.stress import drawn, lot_of, luck_of, world_of
 
     run = load(desk / "runs", make_run(desk))
-    luck = luck_of(run, paths=200, ruin_at=0.5, seed=1)
+    lot = lot_of(run)
+    luck = luck_of(lot, [drawn(lot, seed=1, paths=range(200))], ruin_at=0.5)
     falls = drawdown_histogram(luck, 0.1)
     for trace in falls["data"]:
         assert sum(trace["y"]) == pytest.approx(1.0)
-    for spec in (falls, growth_lines({"as it was": run})):
+    for spec in (falls, growth_lines({"as it was": world_of(run)})):
         Figure(spec)

@@ -73,7 +73,7 @@ def recorded(desk: Path) -> dict[str, Any]:
     write(sample(bars=9_000)["SOL-PERP"], desk / "SOL-PERP.feather")
     words = ("--strategy", "trend", "--data", "SOL-PERP.feather", "--set", "fast=5")
     result: dict[str, Any] = succeed(
-        "replay", *words, "--record", "--journal", JOURNAL, "--json"
+        "replay", *words, "--to-journal", "--journal", JOURNAL, "--json"
     ).json
     return result
 

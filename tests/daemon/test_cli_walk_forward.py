@@ -74,3 +74,12 @@ def test_what_is_wrong_is_one_line(market: Path) -> None:
     assert "shorter than the first training" in refuse(2, *words, "--train", "600d")
     held = (*words, "--data", "BTC-PERP.feather", "--hold-out", "BTC-PERP", "--json")
     assert succeed(*held).json["terms"]["held_out"] == ["BTC-PERP"]
+
+
+def test_a_share_of_the_instruments_is_held_out_by_name(market: Path) -> None:
+    both = (*WALK, "--data", "BTC-PERP.feather", "--journal", JOURNAL, "--json")
+    (chosen,) = succeed(*both, "--hold-out", "40%").json["terms"]["held_out"]
+    told = succeed("cross-validate", *both[1:5], *both[9:], "--groups", "3", "--hold-out", "40%")
+    assert told.json["terms"]["held_out"] == [chosen]
+    assert "between 0 and 1" in refuse(2, *both, "--hold-out", "100%")
+    assert "instrument to hold out" in refuse(2, *both, "--hold-out", "x%")

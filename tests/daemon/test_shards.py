@@ -1,24 +1,18 @@
 """Shards: one has one worker and one result, whoever is killed, in either database."""
 
-import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import psycopg
 import pytest
-from cli_calls import desk, refuse, succeed
-from postgres_server import serving
-from shard_world import finish, kill, said, start, until, working
-from sqlalchemy import Engine
+from cli_calls import desk, succeed
+from shard_world import finish, said, start, until, without_seconds
+from sqlalchemy import func, select
 
 from backtest.shards import ATTEMPTS_MAX, Shard, Shards, State
-from backtest.validation.returns import read_returns
+from backtest.shards import table as shards
 from core.errors import JournalError
-from daemon.journal import open_journal, upgrade
-from daemon.journal.trials import shard_table, trial_ledger
+from daemon.journal import open_journal
+from daemon.journal.trials import shard_table
 from markets.export import write
 from markets.synthetic import sample
 
@@ -84,10 +78,19 @@ def test_what_was_given_back_is_free_and_what_kills_its_workers_fails(table: Sha
         table.result(shard())
 
 
-DATA = ("--strategy", "trend", "--data", "SOL-PERP.feather")
-MANY = (*DATA, "--set", "fast=5:45:1", "--set", "slow=50:200:6", "--json")
-FEW = (*DATA, "--set", "fast=5:15:5", "--set", "slow=20,40", "--json")
-COUNT, SHARDS = 41 * 26, 9
+def test_a_shard_that_failed_is_tried_again_by_who_asks_again(table: Shards) -> None:
+    table.enqueue([shard()])
+    table.fail(shard(), "out of memory")
+    assert claim(table) is None
+    table.enqueue([shard()])
+    assert claim(table) == shard()
+    table.finish(shard(), {"rows": []})
+    table.enqueue([shard()])
+    assert (table.result(shard()), claim(table)) == ({"rows": []}, None)
+
+
+SEARCH = ("sweep", "--strategy", "trend", "--data", "SOL-PERP.feather", "--optuna", 20)
+SEARCH += ("--set", "fast=5:15", "--set", "slow=20,40", "--json")
 
 
 @pytest.fixture
@@ -96,82 +99,28 @@ def market(desk: Path) -> Path:
     return desk
 
 
-def without_seconds(out: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(out)
-    return {name: value for name, value in told.items() if name != "seconds"}
-
-
-def holds(url: str, process: Any) -> bool:
-    """Whether this worker holds a lease; it is stopped when it does."""
-    process.send_signal(signal.SIGSTOP)
-    with psycopg.connect(url) as connection:
-        query = "SELECT count(*) FROM shards WHERE state = 'leased' AND worker LIKE %s"
-        (count,) = connection.execute(query, [f"%-{process.pid}"]).fetchone() or (0,)
-    if count == 0:
-        process.send_signal(signal.SIGCONT)
-    return bool(count)
-
-
-def states(url: str) -> tuple[int, int]:
-    """How many shards are done, and the most attempts at one."""
-    with psycopg.connect(url) as connection:
-        query = "SELECT count(*) FILTER (WHERE state = 'done'), max(attempts) FROM shards"
-        done, attempts = connection.execute(query).fetchone() or (0, 0)
-    return done, attempts or 0
-
-
-def whole(url: str) -> None:
-    """Every trial of the ledger ended once, with a result."""
-    engine: Engine = open_journal(url)
-    history = trial_ledger(engine).history()
-    engine.dispose()
-    assert (history.count, history.running) == (COUNT, ())
-    assert {ending.fate.value for ending in history.endings.values()} == {"result"}
-
-
-@pytest.mark.slow
-def test_two_workers_a_search_and_the_database_are_killed(market: Path) -> None:
-    alone = succeed("sweep", *MANY, "--journal", "sqlite:///alone.sqlite", "--returns", "a.npz")
-    with serving() as server:
-        url = server.create("shards")
-        upgrade(url)
-        search = ("sweep", *MANY, "--shards", "--journal", url, "--returns", "b.npz")
-        first = start(market, *search)
-        with working(market, 2, ("--journal", url, "--lease", "2s")) as workers:
-            until(lambda: "waiting for workers" in said(first)[1], "the search offers its shards")
-            until(lambda: holds(url, workers[0]), "the first worker takes a shard")
-            kill(workers[0], first)
-            workers.append(start(market, "worker", "--journal", url, "--lease", "2s"))
-            until(lambda: states(url)[0] > 1, "the second worker goes on alone")
-            server.kill()
-            server.start()
-            until(lambda: states(url)[0] == SHARDS, "they go on, though nobody waits for them")
-            assert states(url)[1] == 2, "one was taken up again"
-            told = finish(start(market, *search))
-            assert [worker.poll() for worker in workers[1:]] == [None, None]
-        assert without_seconds(told) == without_seconds(alone.out)
-        mine, theirs = read_returns(Path("a.npz")), read_returns(Path("b.npz"))
-        assert (mine.study, mine.trials) == (theirs.study, theirs.trials)
-        np.testing.assert_array_equal(mine.returns, theirs.returns)
-        whole(url)
-        assert states(url) == (0, 0)
+def offered(url: str) -> int:
+    """How many shards stand in the table."""
+    engine = open_journal(url)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(shards)).scalar_one()
+    finally:
+        engine.dispose()
 
 
 def test_a_worker_with_other_data_refuses_and_gives_its_shard_back(
     market: Path, journal_url: str
 ) -> None:
-    search = start(market, "sweep", *FEW, "--shards", "--journal", journal_url)
-    until(lambda: "waiting for workers" in said(search)[1], "the search offers its shards")
+    search = start(market, *SEARCH, "--shards", "--journal", journal_url)
+    until(lambda: "waiting for workers" in said(search)[1], "it has made the table")
+    until(lambda: offered(journal_url) == 3, "it offers the shards of its batch")
     elsewhere = market / "elsewhere"
     elsewhere.mkdir()
     write(sample(bars=300)["SOL-PERP"], elsewhere / "SOL-PERP.feather")
     for folder, why in ((elsewhere, "other code, settings or data"), (market, "")):
         worker = start(folder, "worker", "--journal", journal_url, "--drain")
-        assert worker.wait(timeout=120) == (2 if why else 0), said(worker)
+        assert worker.wait() == (2 if why else 0), said(worker)
         assert why in said(worker)[1]
     told = without_seconds(finish(search))
-    assert told == without_seconds(succeed("sweep", *FEW, "--journal", journal_url).out)
-
-
-def test_a_study_of_optuna_is_not_cut_into_shards(market: Path) -> None:
-    assert "runs on one machine" in refuse(2, "sweep", *DATA, "--optuna", 8, "--shards")
+    assert told == without_seconds(succeed(*SEARCH, "--journal", journal_url).out)
