@@ -46,8 +46,12 @@ class Preflight(Refusal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An approved order. ``quantity`` is signed; ``held`` is what its book held when it came;
-    past ``expires_ms`` it may neither be signed nor sent, and the chain should refuse it too."""
+    """An approved order. ``quantity`` is signed; past ``expires_ms`` it may neither be signed nor
+    sent, and the chain should refuse it too.
+
+    ``reduce_only``: it shrinks its book. ``netted``: it does so, but what the venue holds, net of
+    all books, it turns or grows, so that the venue would clamp a reduce-only order.
+    """
 
     id: int
     book: int
@@ -57,7 +61,12 @@ class Order:
     reduce_only: bool
     born_ms: int
     expires_ms: int
-    held: float
+    netted: bool = False
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether what the venue holds can only become smaller by it."""
+        return self.reduce_only and not self.netted
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,10 @@ class Endpoint(Protocol):
 
     async def fills(self, signature: str) -> Sequence[Fill] | None:
         """The fills of a finalized transaction; None while the node does not have it."""
+
+    async def hint(self, signature: str) -> None:
+        """Wait until the endpoint says a transaction is final, however long that is. It may be
+        wrong, late, or never say; Unreachable where it cannot be heard."""
 
 
 class Chain(Protocol):

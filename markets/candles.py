@@ -47,6 +47,8 @@ FUNDING_COLUMNS = {
     "settle_price": "settle_price",
 }
 """Payload fields of FUNDING and the columns of the plain layout that carry them."""
+SETTLED_COLUMN = "funding_ts"
+"""When a settlement became known (unix ms), where that is not the close of the bar it stands by."""
 
 _PRICES = BAR_COLUMNS[:4]
 _EXPECTED = "columns ts or date, open, high, low, close, volume"
@@ -58,6 +60,7 @@ _REACH = {
     **dict.fromkeys(("probability", "resolution"), (0.0, 1.0)),
     **dict.fromkeys(("funding_rate", "funding_settled"), (-1.0, 1.0)),
     "funding_hours": (_TINY, 24.0 * 31),
+    SETTLED_COLUMN: (_TINY, np.inf),
 }
 
 
@@ -89,6 +92,7 @@ def parse_candles(table: Table, single_ms: int | None = None) -> History:
     opens = opens[order]
     blanked: dict[str, int] = {}
     extras = _extras(table, order, blanked)
+    _blank_other_bars(extras, opens + interval_ms, interval_ms, blanked)
     bars = make_bars(opens, interval_ms, **{name: prices[name][order] for name in prices})
     quality = Quality(
         rows_read=sieve.rows_read,
@@ -117,21 +121,30 @@ def side_events(known: Times, columns: Mapping[str, Floats]) -> list[Records]:
     """Events of the columns beside the bars, at the bars' close times ``known`` (ms).
 
     Columns are named as in the plain layout; a row without a value makes no event. A settlement
-    reveals the hourly rate, so where ``funding_rate`` is NaN it is filled from it.
+    reveals the hourly rate: with a time of its own by a quote then, else where the row has none.
     """
     quotes = {name: columns[name] for name in QUOTE_COLUMNS if name in columns}
     settled = {key: columns[name] for key, name in FUNDING_COLUMNS.items() if name in columns}
+    stamps = known
+    events = []
     if "rate" in settled:
         hours = settled.setdefault("interval_hours", np.ones(len(known)))
+        revealed = settled["rate"] / hours
+        stamps = _settled_at(known, columns.get(SETTLED_COLUMN))
+        own = stamps != known
+        events.append(_sparse(Kind.QUOTE, stamps[own], {"funding_rate": revealed[own]}))
         stated = quotes.get("funding_rate", np.full(len(known), np.nan))
-        quotes["funding_rate"] = np.where(np.isnan(stated), settled["rate"] / hours, stated)
+        quotes["funding_rate"] = np.where(np.isnan(stated) & ~own, revealed, stated)
     kinds = {
         Kind.FUNDING: settled if "rate" in settled else {},
         Kind.QUOTE: quotes,
         Kind.FORECAST: _one("probability", columns.get("probability")),
         Kind.RESOLUTION: _one("value", columns.get("resolution")),
     }
-    return [_sparse(kind, known, payload) for kind, payload in kinds.items() if payload]
+    for kind, payload in kinds.items():
+        if payload:
+            events.append(_sparse(kind, stamps if kind == Kind.FUNDING else known, payload))
+    return events
 
 
 def _bars(table: Table, sieve: Sieve) -> tuple[Times, dict[str, Floats]]:
@@ -221,6 +234,27 @@ def _extras(table: Table, order: Places, blanked: dict[str, int]) -> dict[str, F
         if crossed.any():
             blanked["bid above ask"] = int(crossed.sum())
     return extras
+
+
+def _blank_other_bars(
+    extras: Mapping[str, Floats], closes: Times, interval_ms: int, blanked: dict[str, int]
+) -> None:
+    """A settlement stands by the bar that closes next; one told elsewhere counts at the close."""
+    stamps = extras.get(SETTLED_COLUMN)
+    if stamps is None:
+        return
+    before = np.concatenate([closes[:1] - interval_ms, closes[:-1]])
+    outside = (stamps <= before) | (stamps > closes)
+    stamps[outside] = np.nan
+    if outside.any():
+        blanked[SETTLED_COLUMN] = blanked.get(SETTLED_COLUMN, 0) + int(outside.sum())
+
+
+def _settled_at(known: Times, stamps: Floats | None) -> Times:
+    """When each row's settlement became known: at the close where no time is told."""
+    if stamps is None:
+        return known
+    return np.where(np.isnan(stamps), known, np.nan_to_num(stamps).astype(np.int64))
 
 
 def _one(name: str, values: Floats | None) -> dict[str, Floats]:

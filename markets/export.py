@@ -1,7 +1,8 @@
 """Writing: a History into one file in the plain layout, which ``read_candles`` reads back whole.
 
-The plain layout has one row a bar, so an event that falls on no bar's close has no place in it;
-such a history is refused rather than written with a hole.
+The plain layout has one row a bar, so an event that falls on no bar's close has no place in it,
+but for a settlement, whose time stands beside the bar that closes next. A history with any other is
+refused rather than written with a hole.
 """
 
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from core.errors import DataError
-from core.model import Kind
-from markets.candles import BAR_COLUMNS, FUNDING_COLUMNS, QUOTE_COLUMNS
-from markets.history import Floats, History, Places, select, utc
+from core.model import Kind, Records
+from markets.candles import BAR_COLUMNS, FUNDING_COLUMNS, QUOTE_COLUMNS, SETTLED_COLUMN
+from markets.history import Flags, Floats, History, Places, Times, select, utc
 
 _COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     Kind.FUNDING: FUNDING_COLUMNS,
@@ -52,11 +53,17 @@ def columns_of(history: History) -> dict[str, Any]:
     bars = history.bars
     columns: dict[str, Any] = {"ts": bars["ts_event"].copy()}
     columns |= {name: bars[name].copy() for name in BAR_COLUMNS}
+    settled = select(history.events, history.events["kind"] == Kind.FUNDING)["ts_known"]
+    own = np.setdiff1d(settled, bars["ts_known"])
     for kind, names in _COLUMNS.items():
         events = select(history.events, history.events["kind"] == kind)
+        if kind == Kind.QUOTE:
+            events = select(events, ~_is_revealed(events, own))
         if not len(events):
             continue
-        rows = _rows(kind, events["ts_known"], bars["ts_known"])
+        rows = _rows(kind, events["ts_known"], bars)
+        if kind == Kind.FUNDING and len(own):
+            columns[SETTLED_COLUMN] = _scatter(rows, events["ts_known"].astype(float), len(bars))
         for field, name in names.items():
             column = _scatter(rows, events[field], len(bars))
             if not np.isnan(column).all():
@@ -66,10 +73,20 @@ def columns_of(history: History) -> dict[str, Any]:
     return columns
 
 
-def _rows(kind: Kind, known: Any, closes: Any) -> Places:
+def _is_revealed(quotes: Records, settled: Times) -> Flags:
+    """Which only tell the rate of a settlement off the closes: it is read from that one."""
+    silent = [np.isnan(quotes[name]) for name in QUOTE_COLUMNS if name != "funding_rate"]
+    return np.asarray(np.isin(quotes["ts_known"], settled) & np.all(silent, axis=0))
+
+
+def _rows(kind: Kind, known: Any, bars: Records) -> Places:
     """The bar each event falls on."""
+    closes = bars["ts_known"]
     rows: Places = np.searchsorted(closes, known)
-    homeless = closes[np.minimum(rows, len(closes) - 1)] != known
+    if kind == Kind.FUNDING:
+        homeless = (known <= bars["ts_event"][0]) | (known > closes[-1])
+    else:
+        homeless = closes[np.minimum(rows, len(closes) - 1)] != known
     if homeless.any():
         raise DataError(f"a {kind.name} at {utc(int(known[homeless][0]))} falls on no bar's close")
     if kind != Kind.QUOTE and len(np.unique(rows)) < len(rows):

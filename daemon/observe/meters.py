@@ -5,6 +5,7 @@ are tested against this list. Label values come from the settings or from enums,
 and every series exists from the start, so a first failure is an increase, not an absence.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import product
@@ -215,6 +216,17 @@ class Meters:
         )
         self.reconcile = self._gauge(
             "reconcile_mismatches", "Positions or orders that differ from the venue's, now."
+        )
+        self.last_reconcile = self._gauge(
+            "last_reconcile_timestamp_seconds", "When they were last compared; 0 for never."
+        )
+        self.funding_apart = self._gauge(
+            "funding_apart_quote",
+            "Funding the books received beyond the venue's account, since this start.",
+        )
+        self.funding_apart.set(math.nan)
+        self.last_funding_check = self._gauge(
+            "last_funding_check_timestamp_seconds", "When it was last compared; 0 for never."
         )
 
     def _gauge(self, name: str, about: str, **values: Iterable[str]) -> Gauge:

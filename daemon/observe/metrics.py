@@ -240,6 +240,12 @@ class Metrics:
     def reconciled(self, mismatches: int) -> None:
         """Books were compared with the venue's; so many differ."""
         self._meters.reconcile.set(mismatches)
+        self._meters.last_reconcile.set(now_ms() / 1000)
+
+    def funding_reconciled(self, apart_micros: int) -> None:
+        """Funding of the books was compared with the venue's: so much more did they receive."""
+        self._meters.funding_apart.set(apart_micros / MICROS_PER_UNIT)
+        self._meters.last_funding_check.set(now_ms() / 1000)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus's text format; its type is ``CONTENT_TYPE``.

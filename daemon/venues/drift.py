@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+import numpy as np
 import structlog
 
 from config.settings import Drift, Live
@@ -23,11 +24,21 @@ from daemon.control.credentials import CREDENTIALS, Hide, read_secret
 from daemon.journal.attempts import SqlAttempts
 from daemon.live.inbox import Inbox
 from daemon.live.service import Clock, Service
+from daemon.observe.metrics import Metrics
 from daemon.observe.redaction import SECRETS
 from daemon.supervisor import Task
+from daemon.venues.drift_funding import FundingWatch
 from execution.reconcile import mismatches
 from execution.sending import Sender
-from markets.drift.account import MAINNET_GENESIS, check_access, find_markets, read_holdings
+from markets.drift.account import (
+    MAINNET_GENESIS,
+    ORDERS_MAX,
+    Holdings,
+    check_access,
+    find_markets,
+    read_holdings,
+)
+from markets.drift.cancelling import Cancelling
 from markets.drift.chain import DriftChain, Terms
 from markets.drift.keys import Key
 from markets.drift.makers import BookServer, ListedMakers, Makers
@@ -66,24 +77,31 @@ class Mailbox:
 
 @dataclass
 class DriftVenue:
-    """A ``daemon.live.service.Outside``; ``markets`` is the market of each of our instruments."""
+    """A ``daemon.live.service.Outside``; ``markets`` is the market of each of our instruments, and
+    ``metrics`` hears how books and venue compare."""
 
     service: Service
     sender: Sender
+    cancelling: Cancelling
+    funding: FundingWatch
     reader: Reader
     address: str
     markets: Mapping[str, int]
     reconcile_s: float
     mailbox: Mailbox
+    metrics: Metrics | None = None
     closed: anyio.Event = field(default_factory=anyio.Event)
+    fell: anyio.Event = field(default_factory=anyio.Event)
 
     async def submit(self, approved: Records) -> None:
         """Take a new order."""
         await self.sender.submit(approved)
 
     async def halt(self) -> None:
-        """Only IOC orders are sent, so none rests that would have to be cancelled."""
+        """Send nothing more that grows a position, and have what rests on the account cancelled:
+        ours never rest, but a halt is when nobody wants to rely on that."""
         await self.sender.halt()
+        self.fell.set()
 
     async def recover(self, working: Records) -> None:
         """Settle what was under way; LockstepError when the books then differ from the account."""
@@ -94,11 +112,13 @@ class DriftVenue:
         for event in self.mailbox.held or ():
             filled[books[int(event["order"][0])]] += float(event["fill_quantity"][0])
         pause_s = self.reconcile_s / START_TRIES
-        ask = partial(self._differences, filled, set())
         for _ in range(START_TRIES):
-            found = await patiently(ask, pause_s=pause_s)
-            if not found:
+            holdings = await patiently(self._holdings, pause_s=pause_s)
+            found = self._differences(holdings, filled, set())
+            # what is open, a halted run cancels
+            if not found and (not holdings.open_orders or self._mode() == Mode.HALTED):
                 break
+            found = found or [_unknown_orders(holdings)]
             # a node may not have seen yet what another has finalized
             await anyio.sleep(pause_s)
         else:
@@ -106,6 +126,7 @@ class DriftVenue:
                 f"{'; '.join(found)}: trading does not begin; let nobody else trade this account, "
                 "and bring it to what the books hold"
             )
+        self.funding.begin(holdings)
         await self.mailbox.release()
         log.info("reconciled", account=self.address, settled=len(working))
 
@@ -115,6 +136,7 @@ class DriftVenue:
         return [
             Task("orders", self.sender.run, core=True),
             Task("reconcile", self._reconcile, core=True),
+            Task("cancel", self._cancel),
         ]
 
     def close(self) -> None:
@@ -130,25 +152,55 @@ class DriftVenue:
                 await self.closed.wait()
                 return
             try:
-                found = await self._differences({}, self._unsettled())
+                unsettled = self._unsettled()
+                holdings = await self._holdings()
             except Unreachable as silence:
                 log.warning("not reconciled", why=str(silence))
                 continue
-            if found and found == last and self._mode() != Mode.HALTED:
+            found = self._differences(holdings, {}, unsettled)
+            if holdings.open_orders:
+                found.append(_unknown_orders(holdings))
+            await self._told(len(found), holdings)
+            if holdings.open_orders and self._mode() == Mode.HALTED:
+                self.fell.set()
+            elif found and found == last and self._mode() != Mode.HALTED:
                 log.error("books and venue differ: halted", found=found)
                 await self.service.command(Command.HALT)
             last = found
 
-    async def _differences(self, filled: Mapping[int, float], unsettled: set[str]) -> Sequence[str]:
-        """How the account, as finalized, differs from the books and what recovery found filled
-        besides; but for what was unsettled before it was read, or is after.
+    async def _told(self, differences: int, holdings: Holdings) -> None:
+        """Count what a comparison found, of the funding as well."""
+        received = await self.funding.look(holdings)
+        if self.metrics is not None:
+            self.metrics.reconciled(differences)
+            if received is not None:
+                self.metrics.funding_reconciled(received.apart_micros)
 
-        Ours never rest, so an open order is another's.
-        """
-        engine, names = self.service.engine, {index: name for name, index in self.markets.items()}
-        holdings = await read_holdings(
-            self.reader, self.address, self.service.clock, commitment="finalized"
+    async def _cancel(self) -> None:
+        """While the latch is HALTED let nothing rest on the account, after a restart as well."""
+        while True:
+            self.fell = anyio.Event()
+            if self._mode() == Mode.HALTED:
+                await self.cancelling.clear()
+                log.info("no order is open", account=self.address)
+            await self.fell.wait()
+
+    async def _holdings(self) -> Holdings:
+        """The account as finalized."""
+        return await read_holdings(
+            self.reader,
+            self.address,
+            self.service.clock,
+            commitment="finalized",
+            markets=self.markets.values(),
         )
+
+    def _differences(
+        self, holdings: Holdings, filled: Mapping[int, float], unsettled: set[str]
+    ) -> list[str]:
+        """How the account differs from the books and what recovery found filled besides; but for
+        what was unsettled before it was read, or is now."""
+        engine, names = self.service.engine, {index: name for name, index in self.markets.items()}
         venue: dict[str, Decimal] = {}
         by_market = {market.name: market.index for market in self.reader.perps.values()}
         for market, quantity in holdings.positions.items():
@@ -160,10 +212,7 @@ class DriftVenue:
         ]
         lots = {instrument.name: instrument.lot for instrument in engine.instruments}
         now = self._unsettled() if self.mailbox.held is None else set()
-        found = [str(one) for one in mismatches(books, venue, lots, unsettled=unsettled | now)]
-        if holdings.open_orders:
-            found.append(f"the account has {holdings.open_orders} open orders that are not ours")
-        return found
+        return [str(one) for one in mismatches(books, venue, lots, unsettled=unsettled | now)]
 
     def _unsettled(self) -> set[str]:
         engine = self.service.engine
@@ -171,6 +220,18 @@ class DriftVenue:
 
     def _mode(self) -> int:
         return int(self.service.engine.arrays["account"][0]["mode"])
+
+
+def _unknown_orders(holdings: Holdings) -> str:
+    """Ours never rest, so an open order is another's."""
+    return f"the account has {holdings.open_orders} open orders that are not ours"
+
+
+def _tell_open(orders: int | None, why: str) -> None:
+    if why:
+        log.warning("open orders not cancelled yet", orders=orders, why=why)
+    else:
+        log.warning("cancelling open orders", orders=orders)
 
 
 def read_key(settings: Drift, environ: Mapping[str, str], hide: Hide = SECRETS.add) -> Key:
@@ -216,6 +277,9 @@ async def open_reader(
     """The nodes of the settings, for the user of an authority."""
     if not settings.endpoints:
         raise ConfigError("drift.endpoints: give the address of at least one Solana RPC node")
+    sockets = settings.sockets or ("",) * len(settings.endpoints)
+    if len(sockets) != len(settings.endpoints):
+        raise ConfigError("drift.sockets: give one for each of drift.endpoints, or none")
     program = Program(settings.program or DRIFT)
     address = program.user(authority, settings.sub_account)
     async with AsyncExitStack() as stack:
@@ -227,9 +291,10 @@ async def open_reader(
                     address,
                     expect=switches.expect,
                     history_slots=history_slots,
+                    socket=socket,
                 )
             )
-            for url in settings.endpoints
+            for url, socket in zip(settings.endpoints, sockets, strict=True)
         ]
         yield Reader(program, nodes, clock)
 
@@ -254,8 +319,15 @@ async def open_drift(
         engine = service.engine
         lots = {one.name: one.lot for one in engine.instruments}
         again = partial(patiently, pause_s=settings.resend_s)
-        await again(partial(check_access, reader, key.address, authority, settings.sub_account))
+
+        def halted() -> bool:
+            return int(engine.arrays["account"][0]["mode"]) == Mode.HALTED
+
+        # a halted run cancels them itself
+        access = partial(check_access, open_orders=ORDERS_MAX if halted() else 0)
+        await again(partial(access, reader, key.address, authority, settings.sub_account))
         markets = await again(partial(find_markets, reader, lots))
+        ours = {i: markets[one.name] for i, one in enumerate(engine.instruments)}
         tables = await again(partial(reader.tables, settings.lookup_tables))
         makers: Makers = ListedMakers(settings.makers)
         if settings.book_server:
@@ -265,7 +337,7 @@ async def open_drift(
             key,
             authority,
             settings.sub_account,
-            {i: markets[one.name] for i, one in enumerate(engine.instruments)},
+            ours,
             makers,
             terms_of(settings),
             tables,
@@ -275,14 +347,24 @@ async def open_drift(
             chain,
             attempts,
             mailbox.put,
+            books=lambda i: np.flatnonzero(engine.arrays["books"]["instrument"] == i).tolist(),
             held=lambda book: float(engine.arrays["positions"]["quantity"][book]),
-            halted=lambda: int(engine.arrays["account"][0]["mode"]) == Mode.HALTED,
+            halted=halted,
             ttl_ms=round(settings.ttl_s * 1_000),
             clock=service.clock,
             resend_s=settings.resend_s,
         )
+        names = {i: reader.perps[index].name for i, index in ours.items()}
         yield DriftVenue(
-            service, sender, reader, chain.user, markets, settings.reconcile_s, mailbox
+            service,
+            sender,
+            Cancelling(chain, reader, _tell_open, pause_s=settings.resend_s),
+            FundingWatch(service.journal, names, service.clock),
+            reader,
+            chain.user,
+            markets,
+            settings.reconcile_s,
+            mailbox,
         )
 
 

@@ -28,10 +28,10 @@ from core.sending import (
     Unsignable,
 )
 from execution.sending.evidence import Sight, expired, finalized
+from execution.sending.wake import Sleep, Wake
 
 T = TypeVar("T")
 Clock = Callable[[], int]
-Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +106,38 @@ class Life:
     async def _settle(self, order: Order, attempt: Attempt) -> Attempt:
         """Send the same bytes until there is evidence of what became of them; it is made durable.
 
-        An endpoint's answer to a send is no evidence: what it refused, another may have passed on,
-        and what it failed to answer may have landed.
+        An endpoint's hint, at most one of each, is a reason to look at once and nothing else.
         """
-        code = 0
+        wake = Wake(self._sleep, self._resend_s)
+        async with anyio.create_task_group() as group:
+            for endpoint in self._chain.endpoints:
+                group.start_soon(self._listen, endpoint, attempt, wake)
+            verdict = await self._proven(order, attempt, wake)
+            group.cancel_scope.cancel()
+        await self._attempts.write_verdict(verdict)
+        return verdict
+
+    async def _listen(self, endpoint: Endpoint, attempt: Attempt, wake: Wake) -> None:
+        with suppress(Unreachable):
+            await endpoint.hint(attempt.signed.signature)
+            wake.hint()
+
+    async def _proven(self, order: Order, attempt: Attempt, wake: Wake) -> Attempt:
+        """The attempt with the verdict that the evidence allows, once it does.
+
+        An endpoint's answer to a send is no evidence: what it refused, another may have passed on,
+        and what it failed to answer may have landed. So an order refused at preflight ends only
+        with its blockhash: until then whoever has the bytes can land them, and its own time limit
+        proves no less waiting, for the chain's clock is an estimate that may stand behind.
+        """
+        code, hinted = 0, False
         while True:
-            if not self._too_late(order):
+            if not (hinted or self._too_late(order)):
                 code = await self._send(attempt.signed.payload) or code
             verdict = await self._judge(attempt, code)
             if verdict is not None:
-                await self._attempts.write_verdict(verdict)
                 return verdict
-            await self._sleep(self._resend_s)
+            hinted = await wake.pause()
 
     async def _send(self, payload: bytes) -> int:
         """Send by every endpoint; answers a code one of them refused it with, 0 for none."""

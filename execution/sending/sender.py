@@ -5,7 +5,8 @@ other risk is taken there. One event, because a crash between two of them would 
 """
 
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import anyio
@@ -14,10 +15,11 @@ import numpy as np
 from core.errors import LockstepError
 from core.model import EVENT, Kind, Records
 from core.sending import Attempt, Attempts, Chain, Ending, Order
-from execution.sending.life import Clock, Ended, Life, Sleep
+from execution.sending.life import Clock, Ended, Life
+from execution.sending.wake import Sleep
 
 RESEND_S = 2.0
-FLAT = 1e-9  # of the quantity: what two sums of the same fills may differ by
+FLAT = 1e-9  # of the larger: what two sums of the same fills may differ by
 
 Lane: TypeAlias = deque[tuple[Order, Attempt | None]]
 
@@ -26,8 +28,9 @@ class Sender:
     """A ``core.ports.Venue``; ``run`` is a core task, for what it leaves undone only a restart
     takes up.
 
-    ``tell`` takes the FILL events (an inbox); ``held`` and ``halted`` tell what a book holds and
-    whether the latch is HALTED, as folded so far; an order lives ``ttl_ms`` from its birth.
+    ``tell`` takes the FILL events (an inbox); ``books`` names those of an instrument; ``held`` and
+    ``halted`` tell what a book holds and whether the latch is HALTED, as folded so far; an order
+    lives ``ttl_ms`` from its birth.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Sender:
         attempts: Attempts,
         tell: Callable[[Records], Awaitable[None]],
         *,
+        books: Callable[[int], Iterable[int]],
         held: Callable[[int], float],
         halted: Callable[[], bool],
         ttl_ms: int,
@@ -45,7 +49,7 @@ class Sender:
     ) -> None:
         self._attempts = attempts
         self._tell = tell
-        self._held, self._halted = held, halted
+        self._books, self._held, self._halted = books, held, halted
         self._ttl_ms = ttl_ms
         self._clock = clock
         self._life = Life(chain, attempts, self._after_halt, clock, sleep, resend_s)
@@ -55,7 +59,7 @@ class Sender:
         self._closed = False
         self._last_id = 0
         self._halted_id = 0
-        self._filled: dict[int, tuple[int, float]] = {}
+        self._holdings: dict[int, dict[int, float]] = {}
 
     async def submit(self, approved: Any) -> None:
         """Take a new order (a row of ORDER); it is sent when its instrument's turn comes to it."""
@@ -125,42 +129,56 @@ class Sender:
 
     async def _finish(self, order: Order, last: Attempt | None) -> None:
         """Take one order to its end, and tell it."""
-        if last is None and self._crosses(order):
+        holdings = self._holdings_of(order.instrument)
+        if last is None and _crosses(order, holdings[order.book]):
             ended = Ended(code=Ending.CROSSING)
         else:
-            ended = await self._life.live(order, last)
-        self._filled[order.book] = (order.born_ms, self._so_far(order) + ended.quantity)
+            ended = await self._life.live(_netted(order, holdings), last)
+        holdings[order.book] += ended.quantity
         await self._tell(_fill_event(order, ended, self._clock()))
 
-    def _crosses(self, order: Order) -> bool:
-        """Whether an order meant to grow a book from zero finds it not yet flat: the leg before it
-        was not filled whole, and a fill may not cross zero."""
-        held = order.held + self._so_far(order)
-        if order.reduce_only or abs(held) <= FLAT * abs(order.held):
-            return False
-        return held * order.quantity < 0.0
-
-    def _so_far(self, order: Order) -> float:
-        """What the book's other leg of the same moment was filled."""
-        born_ms, filled = self._filled.get(order.book, (0, 0.0))
-        return filled if born_ms == order.born_ms else 0.0
+    def _holdings_of(self, instrument: int) -> dict[int, float]:
+        """What each book of an instrument holds after every order that ended, folded or not: as
+        folded before the first of them, and from then on by what was told."""
+        if instrument not in self._holdings:
+            books = self._books(instrument)
+            self._holdings[instrument] = {book: self._held(book) for book in books}
+        return self._holdings[instrument]
 
     def _after_halt(self, order: Order) -> bool:
         return order.id <= self._halted_id
 
     def _order(self, row: Any) -> Order:
-        book, born_ms = int(row["book"]), int(row["born_ts"])
+        born_ms = int(row["born_ts"])
         return Order(
             id=int(row["id"]),
-            book=book,
+            book=int(row["book"]),
             instrument=int(row["instrument"]),
             quantity=float(row["quantity"]),
             limit=float(row["limit"]),
             reduce_only=bool(row["reduce_only"]),
             born_ms=born_ms,
             expires_ms=born_ms + self._ttl_ms,
-            held=self._held(book),
         )
+
+
+def _crosses(order: Order, held: float) -> bool:
+    """Whether an order meant to grow a book from zero finds it not yet flat: the leg before it was
+    not filled whole, and a fill may not cross zero."""
+    flat = abs(held) <= FLAT * abs(order.quantity)
+    return not (order.reduce_only or flat) and held * order.quantity < 0.0
+
+
+def _netted(order: Order, holdings: Mapping[int, float]) -> Order:
+    """The order, marked where its book holds what it closes and the venue, net of the other books,
+    does not. Any other exit stays reduce-only there too, so that none can turn the account."""
+    covered = _covers(holdings[order.book], order) and not _covers(sum(holdings.values()), order)
+    return replace(order, netted=order.reduce_only and covered)
+
+
+def _covers(held: float, order: Order) -> bool:
+    """Whether so much is held that an order shrinks it, at most to nothing."""
+    return held * order.quantity < 0.0 and abs(order.quantity) <= abs(held) * (1 + FLAT)
 
 
 def _fill_event(order: Order, ended: Ended, now_ms: int) -> Records:

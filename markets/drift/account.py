@@ -3,7 +3,7 @@
 Everything that can be wrong with it has one plain error, told before the first order.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -26,6 +26,8 @@ from markets.drift.views import Reader
 
 MAINNET_GENESIS = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"
 SUB_ACCOUNTS_LOOKED = 8
+ORDERS_MAX = 32
+"""Of a sub-account, open at a time."""
 _NOBODY = "1" * 32
 _STATUS = {1: "being liquidated", 2: "bankrupt", 4: "reduce-only", 8: "advanced in liquidation"}
 _QUOTE = 0
@@ -38,7 +40,8 @@ class AccountError(ConfigError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """What an account holds as of a slot, read at ``read_ms``: positions in units by market name,
-    money in quote 1e6, funding received positive."""
+    money in quote 1e6, funding received positive; ``funding_ms`` is when each market, by name, last
+    settled funding, up to which it is counted."""
 
     slot: int
     read_ms: int
@@ -48,6 +51,7 @@ class Holdings:
     open_orders: int
     funding_settled: int
     funding_owed: int
+    funding_ms: Mapping[str, int]
 
 
 async def check_access(
@@ -80,8 +84,8 @@ async def check_access(
         raise AccountError(f"account {address} is {' and '.join(said) or user.status}")
     if user.open_orders > open_orders:
         raise AccountError(
-            f"account {address} has {user.open_orders} open orders that are not ours: cancel them, "
-            "or trade on a sub-account of its own"
+            f"account {address} has {user.open_orders} open orders that are not ours: cancel them "
+            "(a run that is halted does), or trade on a sub-account of its own"
         )
     return user
 
@@ -131,15 +135,22 @@ async def find_markets(reader: Reader, names: Mapping[str, float]) -> dict[str, 
 
 
 async def read_holdings(
-    reader: Reader, address: str, clock: Callable[[], int], *, commitment: str = "confirmed"
+    reader: Reader,
+    address: str,
+    clock: Callable[[], int],
+    *,
+    commitment: str = "confirmed",
+    markets: Iterable[int] = (),
 ) -> Holdings:
-    """What the account holds, all as of one slot. Only the quote token counts as collateral."""
+    """What the account holds, all as of one slot; the funding also of ``markets`` it is not in.
+    Only the quote token counts as collateral."""
     _, user = await reader.user(address, commitment)
     if user is None:
         raise AccountError(f"account {address} is gone")
-    indices = [one.market for one in user.positions]
+    stands_in = {one.market for one in user.positions}
+    indices = sorted({*markets, *stands_in})
     await reader.markets(indices, [_QUOTE])
-    oracles = {index: reader.perps[index].oracle for index in indices}
+    oracles = {index: reader.perps[index].oracle for index in stands_in}
     keys = [reader.program.perp_market(index) for index in indices]
     quote_key = reader.program.spot_market(_QUOTE)
     wanted = [address, quote_key, *keys, *dict.fromkeys(oracles.values())]
@@ -169,6 +180,7 @@ async def read_holdings(
         open_orders=user.open_orders,
         funding_settled=user.funding,
         funding_owed=sum(funding_owed(one, perps[one.market]) for one in user.positions),
+        funding_ms={perps[index].name: perps[index].funding_ms for index in indices},
     )
 
 

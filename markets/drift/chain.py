@@ -97,6 +97,23 @@ class DriftChain:
         signature = str(transaction.signatures[0])
         return Signed(signature, bytes(transaction), blockhash.last_valid_height)
 
+    async def sign_cancel(self) -> Signed:
+        """Make the transaction that cancels every open order of the user. Raises Unreachable, or
+        Unsignable where too many markets are involved for one."""
+        reader = self._reader
+        views = await reader.views([self.user])
+        us = read_user(views.data(self.user))
+        perps, spots = _stands_in([us])
+        await reader.markets(perps, [_QUOTE, *spots])
+        blockhash = await reader.blockhash()
+        budget = _budget(self._terms.units, await self._unit_price(self.user))
+        cancel = reader.program.cancel_orders(self._named(), self._remaining((), [us], ()))
+        transaction = self._signed([*budget, cancel], blockhash.text)
+        if len(bytes(transaction)) > BYTES_MAX:
+            raise Unsignable(code("SanitizeFailure"))
+        signature = str(transaction.signatures[0])
+        return Signed(signature, bytes(transaction), blockhash.last_valid_height)
+
     async def _against(self, market: str, order: Order) -> Sequence[str]:
         """Makers to name. An exit does without where nobody can tell them: the AMM may take it."""
         try:
@@ -116,12 +133,12 @@ class DriftChain:
         oracle = read_oracle(market.source, views.data(market.oracle))
         rails = read_rails(views.data(self._reader.program.state))
         fault = oracle_fault(oracle, market, rails, max(views.slot, self._reader.newest.slot))
-        if fault is not None and not order.reduce_only:
+        if fault is not None and not order.shrinks:
             raise Unsignable(code(fault))
         base = base_to_chain(abs(order.quantity), market.step)
         if base < market.step:
             raise Unsignable(code("OrderAmountTooSmall"))
-        if base < market.size_min and not order.reduce_only:
+        if base < market.size_min and not order.shrinks:
             raise Unsignable(code("InvalidOrderMinOrderSize"))
         buying = order.quantity > 0
         limit = order.limit
@@ -138,14 +155,15 @@ class DriftChain:
             buying=buying,
             base=base,
             price=price,
-            reduce_only=order.reduce_only,
+            reduce_only=order.shrinks,
             max_ts=order.expires_ms // _SECOND_MS,
             success=PARTIAL if self._terms.only_if_filled else 0,
         )
 
-    async def _unit_price(self, market: str) -> int:
+    async def _unit_price(self, account: str) -> int:
+        """What a place in a block beside others who write to an account costs."""
         terms = self._terms
-        paid = await first_of(self._reader.nodes, lambda node: node.fees([market]))
+        paid = await first_of(self._reader.nodes, lambda node: node.fees([account]))
         return min(max(percentile(paid, terms.fee_percentile), terms.fee_min), terms.fee_max)
 
     def _fitting(
@@ -156,8 +174,9 @@ class DriftChain:
         while True:
             makers = [self._reader.maker(name, others[name]) for name in names]
             users = [us, *(others[name] for name in names)]
-            remaining = self._remaining(ioc.market, users, makers)
-            order = program.place_and_take(ioc, self._named(), remaining)
+            remaining = self._remaining([ioc.market], users, makers)
+            named = self._named(_meta(self._stats, writable=True))
+            order = program.place_and_take(ioc, named, remaining)
             transaction = self._signed([*budget, order], blockhash)
             if len(bytes(transaction)) <= BYTES_MAX:
                 return transaction
@@ -176,22 +195,24 @@ class DriftChain:
             MessageV0.try_compile(payer, list(instructions), list(self._tables), made)
         )
 
-    def _named(self) -> list[Any]:
-        keys = [_meta(self.user, writable=True), _meta(self._stats, writable=True)]
-        return [_meta(self._reader.program.state), *keys, _meta(self._key.address, signer=True)]
+    def _named(self, *more: Any) -> list[Any]:
+        state, user = _meta(self._reader.program.state), _meta(self.user, writable=True)
+        return [state, user, *more, _meta(self._key.address, signer=True)]
 
-    def _remaining(self, traded: int, users: Sequence[User], makers: Sequence[Maker]) -> list[Any]:
+    def _remaining(
+        self, traded: Sequence[int], users: Sequence[User], makers: Sequence[Maker]
+    ) -> list[Any]:
         """Oracles, spot markets and perpetuals of all that anybody involved stands in, in the order
         the program reads them; then the makers."""
         reader, program = self._reader, self._reader.program
         perps, spots = _stands_in(users)
-        indices = sorted({traded, *perps})
+        indices = sorted({*traded, *perps})
         quote = sorted({_QUOTE, *spots})
         oracles = [reader.perps[i].oracle for i in indices]
         oracles += [reader.spots[i].oracle for i in quote if reader.spots[i].oracle != _NOBODY]
         metas = [_meta(key) for key in dict.fromkeys(oracles)]
         metas += [_meta(program.spot_market(i)) for i in quote]
-        metas += [_meta(program.perp_market(i), writable=i == traded) for i in indices]
+        metas += [_meta(program.perp_market(i), writable=i in traded) for i in indices]
         for maker in makers:
             metas += [_meta(maker.user, writable=True), _meta(maker.stats, writable=True)]
         return metas

@@ -7,7 +7,7 @@ slot moves with the chain, whatever its stamp says.
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from markets.feeds.closing import ClosingRules
 from markets.feeds.following import Candles, Followed, Following, FollowSettings, Settlements
 from markets.feeds.link import Trouble
 from markets.feeds.quotes import Book, Context
+from markets.feeds.reading import Reading
 from markets.intervals import format_interval
 
 RULES = ClosingRules(settle_ms=0, grace_ms=6_000, absent_ms=20_000)
@@ -70,7 +71,7 @@ class Sources:
         return await self._data.settlements(coin, since_ms, until_ms)
 
 
-class DriftFeed(Following[Sources]):
+class DriftFeed(Following[Sources, Message]):
     """A feed of several markets; an event's ``instrument`` is the market's place in ``coins``."""
 
     def __init__(
@@ -107,15 +108,10 @@ class DriftFeed(Following[Sources]):
         coins = self.settings.coins
         return [_subscribe(channel, coin) for coin in coins for channel in _CHANNELS]
 
-    def _fold(self, text: str | bytes) -> Collection[Followed]:
-        reading = read_message(text)
-        for trouble in reading.refused:
-            self.link.count(trouble)
-        touched = [self._fold_one(message) for message in reading.messages]
-        return [followed for followed in touched if followed is not None]
+    def _read(self, text: str | bytes) -> Reading[Message]:
+        return read_message(text)
 
-    def _fold_one(self, message: Message) -> Followed | None:
-        """Fold one record; the market it told something of, or None."""
+    def _fold(self, message: Message) -> Followed | None:
         if not isinstance(message, Snapshot | Trade):
             return None
         coin = self._names.get(message.market)

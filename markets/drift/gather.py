@@ -1,7 +1,7 @@
 """Fetched records into one History that a file of bars can hold.
 
-Funding is settled some seconds past the hour, on no bar's close. It is told with the bar that
-closes next: later than it was known, never earlier.
+Bars and funding are dated as the live feed dates them, so that a replay of what was fetched decides
+what the daemon decided. A file has one row a bar, which holds one settlement.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from markets.bars import bars_from_trades
 from markets.drift.data_api import Rows
 from markets.drift.history import read_funding, read_trades
 from markets.drift.parse import Trade
-from markets.feeds.funding import Settlement
+from markets.feeds.funding import Settlement, known_from
 from markets.history import (
     Floats,
     History,
@@ -76,14 +76,14 @@ def settlement_events(settlements: Sequence[Settlement]) -> Records:
     stamps = np.array([row.time_ms for row in settlements], np.int64)
     rates = np.array([row.rate for row in settlements], float)
     prices = np.array([row.price for row in settlements], float)
-    return make_funding(stamps, rates, 1.0, prices)
+    return make_funding(known_from(stamps), rates, 1.0, prices)
 
 
 def join_settlements(history: History, funding: Records) -> History:
-    """The candles with the settlements of their span, each at the next bar's close.
+    """The candles with the settlements of their span, each when it was known.
 
-    Where no bar closes between two of them they become one: of the same cash for a position held
-    through both, over the hours of both.
+    Where no bar closes between two of them they become the last: of the same cash for a position
+    held through both, over the hours of both.
     """
     settled = select(funding, funding["kind"] == Kind.FUNDING)
     closes: Times = history.bars["ts_known"]
@@ -91,14 +91,18 @@ def join_settlements(history: History, funding: Records) -> History:
     settled = select(settled, (known > history.quality.first_ms) & (known <= closes[-1]))
     if not len(settled):
         return replace(history, quality=history.quality.note("no funding records inside"))
-    places, first = np.unique(np.searchsorted(closes, settled["ts_known"]), return_index=True)
+    _, first = np.unique(np.searchsorted(closes, settled["ts_known"]), return_index=True)
     last = np.append(first[1:], len(settled)) - 1
     price: Floats = settled["settle_price"][last]
     cash = np.add.reduceat(settled["rate"] * settled["settle_price"], first)
     hours = np.add.reduceat(settled["interval_hours"], first)
-    events = make_funding(closes[places], cash / price, hours, price)
-    note = f"{len(settled)} hourly funding records, told at the next bar's close"
-    quality = history.quality.note(note)
+    # a rate that stands alone is kept to the bit
+    rates = np.where(first == last, settled["rate"][last], cash / price)
+    events = make_funding(settled["ts_known"][last], rates, hours, price)
+    joined = len(settled) - len(last)
+    quality = history.quality.note(f"{len(settled)} hourly funding records inside")
+    if joined:
+        quality = quality.note(f"{joined} of them joined with the next: no bar closed between")
     return assemble([events, history.events], history.interval_ms, quality)
 
 

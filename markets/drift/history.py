@@ -13,6 +13,7 @@ from core.errors import DataError
 from core.model import Kind, Records
 from markets.bars import bars_from_trades
 from markets.drift.units import FUNDING_HOURS, funding_from_decimal
+from markets.feeds.funding import known_from
 from markets.history import (
     Flags,
     Floats,
@@ -23,7 +24,6 @@ from markets.history import (
     assemble,
     make_events,
     make_funding,
-    select,
 )
 from markets.intervals import as_interval_ms
 from markets.sieve import Sieve
@@ -90,16 +90,7 @@ def read_funding(path: str | Path) -> Records:
     if not len(order):
         raise sieve.nothing_left(_EXPECTED)
     rates = funding_from_decimal(paid[order], oracle[order])
-    return make_funding(ts[order], rates, FUNDING_HOURS, oracle[order])
-
-
-def join_funding(history: History, funding: Records) -> History:
-    """The candles with the settlements of their span, and a note saying how many."""
-    known, span = funding["ts_known"], history.quality
-    inside = (known >= span.first_ms) & (known <= span.last_ms)
-    count = int((inside & (funding["kind"] == Kind.FUNDING)).sum())
-    quality = span.note(f"{count} hourly funding records inside")
-    return assemble([select(funding, inside), history.events], history.interval_ms, quality)
+    return make_funding(known_from(ts[order]), rates, FUNDING_HOURS, oracle[order])
 
 
 def _tables(

@@ -38,6 +38,8 @@ class Perp:
     stale_slots: int
     funding_long: int
     funding_short: int
+    funding_ms: int
+    """When it last settled funding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def read_perp(data: bytes) -> Perp:
         stale_slots=int(amm["oracleSlotDelayOverride"]),
         funding_long=wide(amm["cumulativeFundingRateLong"]),
         funding_short=wide(amm["cumulativeFundingRateShort"]),
+        funding_ms=int(amm["lastFundingRateTs"]) * 1_000,
     )
 
 

@@ -7,7 +7,7 @@ seconds. Each reader below knows one of the two and refuses the other.
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from markets.drift.units import base_from_chain, funding_from_decimal, price_from_chain
@@ -15,6 +15,7 @@ from markets.feeds.closing import Candle
 from markets.feeds.funding import Settlement
 from markets.feeds.link import Trouble
 from markets.feeds.reading import (
+    Reading,
     Unreadable,
     as_amount,
     as_count,
@@ -82,13 +83,6 @@ class CandleRow(NamedTuple):
 Message: TypeAlias = Snapshot | Trade | Acknowledged | Heartbeat
 
 
-class Reading(NamedTuple):
-    """What a message held; ``refused`` names what was wrong with the parts that are left out."""
-
-    messages: Sequence[Message]
-    refused: Sequence[Trouble] = ()
-
-
 class Page(NamedTuple):
     """Rows of a Data API answer, and what to ask for the next ones; None after the last."""
 
@@ -96,7 +90,7 @@ class Page(NamedTuple):
     next_page: int | str | None
 
 
-def read_message(text: str | bytes) -> Reading:
+def read_message(text: str | bytes) -> Reading[Message]:
     """The records of a message of the book server's websocket."""
     try:
         message = as_object(as_json(text))
@@ -192,16 +186,6 @@ def read_settlement(row: Any) -> Settlement:
     if abs(rate) >= _RATE_MAX:
         raise Unreadable(Trouble.BAD_NUMBER)
     return Settlement("", _seconds(cells), rate, oracle)
-
-
-def read_fees(body: Any) -> Mapping[str, float]:
-    """``/priorityFees``: micro-lamports a compute unit, by how sure one wants to be."""
-    cells = as_object(body)
-    return {
-        name: as_amount(value)
-        for name, value in cells.items()
-        if name not in ("marketType", "marketIndex")
-    }
 
 
 def _channel(channel: Any) -> tuple[str, int]:

@@ -6,7 +6,7 @@ feeds and its log parser (which knows one program id) have faults that cost mone
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -102,6 +102,11 @@ class Program:
         values = {"params": self._params(order), "success_condition": success}
         return self._instruction("place_and_take_perp_order", values, [*named, *remaining])
 
+    def cancel_orders(self, named: Sequence[Any], remaining: Sequence[Any]) -> Any:
+        """The instruction under which the program cancels every open order of a user."""
+        values = dict.fromkeys(("market_type", "market_index", "direction"))
+        return self._instruction("cancel_orders", values, [*named, *remaining])
+
     def _params(self, order: Ioc) -> Any:
         types = self._types
         side = types.PositionDirection
@@ -118,7 +123,7 @@ class Program:
             max_ts=order.max_ts,
         )
 
-    def _instruction(self, name: str, values: dict[str, Any], metas: Sequence[Any]) -> Any:
+    def _instruction(self, name: str, values: Mapping[str, Any], metas: Sequence[Any]) -> Any:
         from solders.instruction import Instruction
 
         return Instruction(self._id, self._coder.instruction.encode(name, values), list(metas))

@@ -10,7 +10,7 @@ to a subclass; when something is known, and handed out, is decided here.
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -21,14 +21,16 @@ from anyio.abc import TaskGroup
 from numpy.typing import NDArray
 
 from core.errors import ConfigError, DataError
-from core.model import Kind, Records
+from core.model import Records
 from markets.feeds.closing import BarCloser, Candle, ClosingRules
 from markets.feeds.errors import FeedError
+from markets.feeds.events import bar_events, funding_events, quote_events
 from markets.feeds.funding import FundingCalendar, Settlement
 from markets.feeds.link import Link, Trouble, VenueClock
-from markets.feeds.quotes import Quote, Quotes
+from markets.feeds.quotes import Quotes
+from markets.feeds.reading import Reading
 from markets.feeds.stream import StreamSettings, Talk, keep_open
-from markets.history import in_order, make_bars, make_events, make_funding, stack
+from markets.history import in_order, stack
 
 
 class Candles(NamedTuple):
@@ -58,6 +60,7 @@ class Client(Protocol):
 
 
 Asked = TypeVar("Asked", bound=Client)
+Message = TypeVar("Message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +122,7 @@ class Followed:
         self.left = now_s - self.moved_s > wait_s
 
 
-class Following(ABC, Generic[Asked]):
+class Following(ABC, Generic[Asked, Message]):
     """A feed of several coins; an event's ``instrument`` is the coin's place in ``coins``.
 
     ``run`` does the work until it is cancelled, and may be run again after a failure: what was
@@ -152,8 +155,12 @@ class Following(ABC, Generic[Asked]):
         """What is said when a connection opens."""
 
     @abstractmethod
-    def _fold(self, text: str | bytes) -> Collection[Followed]:
-        """Fold one message of the stream; the coins it told something of."""
+    def _read(self, text: str | bytes) -> Reading[Message]:
+        """The records of one message of the stream."""
+
+    @abstractmethod
+    def _fold(self, message: Message) -> Followed | None:
+        """Fold one record; the coin it told something of, or None."""
 
     _ping = ""
 
@@ -213,7 +220,11 @@ class Following(ABC, Generic[Asked]):
 
     def receive(self, text: str | bytes) -> bool:
         """Fold one message of the stream; True if it carried data of ours."""
-        useful = {followed.coin: followed for followed in self._fold(text)}
+        reading = self._read(text)
+        for trouble in reading.refused:
+            self.link.count(trouble)
+        touched = [self._fold(message) for message in reading.messages]
+        useful = {followed.coin: followed for followed in touched if followed is not None}
         for followed in useful.values():
             followed.heard += 1
             self._tell(followed)
@@ -346,35 +357,8 @@ class Following(ABC, Generic[Asked]):
             (at, *row) for at, each in enumerate(followed) for row in each.funding.take(until_ms)
         ]
         parts = [
-            _funding_events(settled),
-            _quote_events(quotes),
-            _bar_events(bars, self._follow.interval_ms),
+            funding_events(settled),
+            quote_events(quotes),
+            bar_events(bars, self._follow.interval_ms),
         ]
         return in_order(stack(part for part in parts if len(part)))
-
-
-def _bar_events(bars: Sequence[tuple[int, Candle]], interval_ms: int) -> Records:
-    opens = np.array([bar.open_ms for _, bar in bars], np.int64)
-    names = ("open", "high", "low", "close", "volume")
-    columns = {name: [getattr(bar, name) for _, bar in bars] for name in names}
-    events = make_bars(opens, interval_ms, **columns)
-    events["instrument"] = [at for at, _ in bars]
-    return events
-
-
-def _quote_events(quotes: Sequence[tuple[int, int, Quote]]) -> Records:
-    columns = {name: [getattr(quote, name) for _, _, quote in quotes] for name in Quote._fields}
-    told = columns.pop("told_ms")
-    events = make_events(Kind.QUOTE, [close_ms for _, close_ms, _ in quotes], told, **columns)
-    events["instrument"] = [at for at, _, _ in quotes]
-    return events
-
-
-def _funding_events(settled: Sequence[tuple[int, int, Settlement]]) -> Records:
-    known = np.array([known_ms for _, known_ms, _ in settled], np.int64)
-    rates = np.array([row.rate for _, _, row in settled], float)
-    prices = np.array([row.price for _, _, row in settled], float)
-    events = make_funding(known, rates, 1.0, prices)
-    events["instrument"] = np.tile([at for at, _, _ in settled], 2)
-    events["ts_event"] = np.tile([row.time_ms for _, _, row in settled], 2)
-    return events

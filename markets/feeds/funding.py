@@ -8,11 +8,14 @@ that cannot be asked about funding must not blind us to prices, and what it tell
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from markets.feeds.link import Trouble
+from markets.history import Times
 
 HOUR_MS = 3_600_000
+
+Stamps = TypeVar("Stamps", int, Times)
 
 
 class Settlement(NamedTuple):
@@ -23,6 +26,13 @@ class Settlement(NamedTuple):
     time_ms: int
     rate: float
     price: float = math.nan
+
+
+def known_from(stamps: Stamps) -> Stamps:
+    """When settlements of these stamps (ms) are known. A bar that closes on the very hour did not
+    wait for one stamped on it, so that one comes a millisecond later: live, and in a history."""
+    known: Stamps = stamps + (stamps % HOUR_MS == 0)
+    return known
 
 
 class FundingCalendar:
@@ -83,6 +93,4 @@ class FundingCalendar:
         return taken
 
     def _known_from_ms(self, settlement: Settlement) -> int:
-        # on the very hour it would have to come before a bar that did not wait for it
-        hour_ms = settlement.time_ms // HOUR_MS * HOUR_MS
-        return max(settlement.time_ms, hour_ms + 1, self._taken_ms + 1)
+        return max(known_from(settlement.time_ms), self._taken_ms + 1)

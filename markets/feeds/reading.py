@@ -6,8 +6,8 @@ of what was wrong, and the row is left out.
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from markets.feeds.link import Trouble
 
@@ -22,6 +22,13 @@ class Unreadable(Exception):
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.value)
         self.trouble = trouble
+
+
+class Reading(NamedTuple, Generic[Row]):
+    """What a message held; ``refused`` names what was wrong with the parts that are left out."""
+
+    messages: Sequence[Row]
+    refused: Sequence[Trouble] = ()
 
 
 def read_rows(rows: Any, reader: Callable[[Any], Row]) -> tuple[list[Row], list[Trouble]]:

@@ -1,7 +1,7 @@
 """Hyperliquid's market, live: its stream folded into bars, quotes and funding."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -9,6 +9,7 @@ from core.errors import ConfigError, DataError
 from markets.feeds.following import Followed, Following, FollowSettings
 from markets.feeds.link import Trouble
 from markets.feeds.quotes import Book, Context
+from markets.feeds.reading import Reading
 from markets.feeds.stream import StreamSettings
 from markets.hyperliquid.client import Info, InfoSettings
 from markets.hyperliquid.parse import CandleUpdate, Message, Trade, read_message
@@ -42,7 +43,7 @@ class FeedSettings(FollowSettings):
             )
 
 
-class HyperliquidFeed(Following[Info]):
+class HyperliquidFeed(Following[Info, Message]):
     """A feed of several coins; an event's ``instrument`` is the coin's place in ``coins``."""
 
     _ping = _PING
@@ -72,15 +73,10 @@ class HyperliquidFeed(Following[Info]):
             *(_subscribe(kind, coin) for coin in coins for kind in _CHANNELS),
         ]
 
-    def _fold(self, text: str | bytes) -> Collection[Followed]:
-        reading = read_message(text)
-        for trouble in reading.refused:
-            self.link.count(trouble)
-        touched = [self._fold_one(message) for message in reading.messages]
-        return [followed for followed in touched if followed is not None]
+    def _read(self, text: str | bytes) -> Reading[Message]:
+        return read_message(text)
 
-    def _fold_one(self, message: Message) -> Followed | None:
-        """Fold one record; the coin it told something of, or None."""
+    def _fold(self, message: Message) -> Followed | None:
         if not isinstance(message, CandleUpdate | Book | Context | Trade):
             return None
         followed = self._followed.get(message.coin)

@@ -7,7 +7,7 @@ import numpy as np
 
 from core.errors import DataError
 from markets.feeds.closing import Candle
-from markets.feeds.funding import Settlement
+from markets.feeds.funding import Settlement, known_from
 from markets.history import History, Quality, assemble, make_bars, make_funding, utc
 from markets.hyperliquid.client import Info
 
@@ -26,7 +26,7 @@ async def fetch_history(
     opens = np.array([candle.open_ms for candle in candles], np.int64)
     names = ("open", "high", "low", "close", "volume")
     prices = {name: [getattr(candle, name) for candle in candles] for name in names}
-    stamps = np.array([row.time_ms for row in settled], np.int64)
+    stamps = known_from(np.array([row.time_ms for row in settled], np.int64))
     rates = np.array([row.rate for row in settled], float)
     parts = [make_funding(stamps, rates, 1.0, np.nan), make_bars(opens, interval_ms, **prices)]
     quality = Quality(rows_read=len(candles), rows_used=len(candles))

@@ -5,7 +5,7 @@ taken for what it is only after its shape, its numbers and their sense are check
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from markets.feeds.closing import Candle
@@ -13,6 +13,7 @@ from markets.feeds.funding import Settlement
 from markets.feeds.link import Trouble
 from markets.feeds.quotes import Book, Context
 from markets.feeds.reading import (
+    Reading,
     Unreadable,
     as_amount,
     as_count,
@@ -70,14 +71,7 @@ class Pong(NamedTuple):
 Message: TypeAlias = CandleUpdate | Book | Context | Trade | Acknowledged | Pong
 
 
-class Reading(NamedTuple):
-    """What a message held; ``refused`` names what was wrong with the parts that are left out."""
-
-    messages: Sequence[Message]
-    refused: Sequence[Trouble] = ()
-
-
-def read_message(text: str | bytes) -> Reading:
+def read_message(text: str | bytes) -> Reading[Message]:
     """The records of a websocket message."""
     try:
         message = as_object(as_json(text))

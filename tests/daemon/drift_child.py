@@ -2,9 +2,10 @@
 
     python tests/daemon/drift_child.py FOLDER URL[,URL] WORLD BARS [BOUNDARY COUNT]
 
-FOLDER holds key.json, and the journal. WORLD is e3, or script, which trades at most bars. The
-tape's time is the chain's: each bar moves oracle and book to its prices, then comes to the daemon,
-and the next one waits until its orders have ended.
+FOLDER holds key.json, and the journal. WORLD is e3; or script, which trades at most bars; or pair,
+where another book takes the other side of it, two hours of funding are paid, the second otherwise
+than is told, and all ends flat. The tape's time is the chain's: each bar moves oracle and book to
+its prices, then comes to the daemon, and the next one waits until its orders have ended.
 """
 
 import os
@@ -26,7 +27,7 @@ from functools import cache  # noqa: E402
 
 from shelf import shelf_setup, shelf_world  # noqa: E402
 from standin_drift import RemoteDesk  # noqa: E402
-from worlds import MINUTE, SCRIPT, one_book, scripted, walk  # noqa: E402
+from worlds import MINUTE, SCRIPT, START, one_book, scripted, walk  # noqa: E402
 
 from backtest.assemble import Setup  # noqa: E402
 from config.settings import Drift, Live  # noqa: E402
@@ -37,7 +38,8 @@ from daemon.live.service import Service, open_service, paper_row, run_service  #
 from daemon.venues.drift import Mailbox, open_drift, read_key  # noqa: E402
 from markets.drift import rpc  # noqa: E402
 from markets.drift.layout import codes  # noqa: E402
-from markets.history import History, merge  # noqa: E402
+from markets.drift.program import load_driftpy  # noqa: E402
+from markets.history import History, make_funding, merge  # noqa: E402
 from risk.limits import Sizing, SizingRule  # noqa: E402
 
 RUN = "drift-test"
@@ -47,6 +49,17 @@ SPEED = 100
 SLOTS_PER_S = SPEED / 0.4
 TTL_S = 150.0
 PRICES = {"SOL-PERP": 150.0, "BTC-PERP": 60_000.0}
+PAID = {"SOL-PERP": 15_000_000, "BTC-PERP": 6_000_000_000}
+"""Funding of an hour, in 1e9 quote a unit: whole micros a lot."""
+HOUR, FLAT_BARS = 60 * MINUTE, 10
+PAIR_START = START + 50 * MINUTE
+
+
+def _against(f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    return -f.signal, 1.0, 0
+
+
+AGAINST = replace(SCRIPT, name="against", decide=_against)
 
 
 def setup_of(name: str) -> Setup:
@@ -63,6 +76,9 @@ def setup_of(name: str) -> Setup:
         instruments = tuple(replace(legs[0].instruments[0], name=name) for name in LOTS)
         sizing = Sizing(rule=SizingRule.NOTIONAL, value=1_500.0)
         books = tuple(replace(book, sizing=sizing) for book in books)
+        if name == "pair":
+            against = replace(books[0].book, name="against", strategy=AGAINST)
+            books += (replace(books[0], book=against, sizing=replace(sizing, value=1_000.0)),)
         setup, terms = replace(legs[0], instruments=instruments, books=books), {"external": True}
     instruments = tuple(replace(one, lot=LOTS[one.name], **terms) for one in setup.instruments)
     return replace(setup, instruments=instruments)
@@ -70,15 +86,36 @@ def setup_of(name: str) -> Setup:
 
 @cache
 def world(name: str, bars: int) -> dict[str, History]:
-    """E3's own world, or two walks on which a script wants something else at most bars."""
+    """E3's own world, or two walks on which a script wants something else at most bars (among a
+    pair every sixth time, or there would be no bar between orders)."""
     if name == "e3":
         return dict(shelf_world(name, bars))
     histories = {}
     for seed, (symbol, price) in enumerate(PRICES.items()):
         closes = walk(bars, seed, price=price).bars["close"]
         targets = np.random.default_rng(seed).choice([-1.0, 0.0, 0.5, 1.0], bars)
-        histories[symbol] = scripted(list(targets), list(np.r_[price, closes[:-1]]), list(closes))
+        more: dict[str, Any] = {}
+        if name == "pair":
+            targets = targets[np.arange(bars) // 6 * 6]
+            targets[-FLAT_BARS:] = 0.0
+            more = {"start": PAIR_START, "extra": [hourly(PAID[symbol], bars)]}
+        opens = list(np.r_[price, closes[:-1]])
+        histories[symbol] = scripted(list(targets), opens, list(closes), **more)
     return histories
+
+
+def warmth() -> tuple[Setup, dict[str, History]]:
+    """What a process has to have compiled and at hand before this one is forked from it."""
+    load_driftpy()
+    codes()
+    return setup_of("script"), world("script", 20)
+
+
+def hourly(paid: int, bars: int) -> Records:
+    """The funding of every whole hour of a tape, told as a rate of any price at all."""
+    hours = np.arange(START + HOUR, PAIR_START + bars * MINUTE, HOUR, dtype=np.int64)
+    price = np.full(len(hours), 100.0)
+    return make_funding(hours, paid / 1e9 / price, 1.0, price)
 
 
 class TapeClock:
@@ -101,6 +138,7 @@ class MarketFeed:
 
     def __init__(self, service: Service, clock: TapeClock, desk: RemoteDesk, tape: Records) -> None:
         self.service, self.clock, self.desk, self.tape = service, clock, desk, tape
+        self.pays = any(book.strategy is AGAINST for book in service.engine.books)
 
     async def __aiter__(self) -> AsyncIterator[Records]:
         events = self.tape[self.tape["ts_known"] > self.heard()[self.tape["instrument"]]]
@@ -126,13 +164,16 @@ class MarketFeed:
     async def quiet(self) -> None:
         """Until all is folded and no order is under way."""
         engine, inbox = self.service.engine, self.service.inbox
-        await anyio.sleep(0.002)
+        await anyio.sleep(0.005)
         while inbox.waiting or len(engine.sent()):  # noqa: ASYNC110 - an onlooker has no event
-            await anyio.sleep(0.002)
+            await anyio.sleep(0.005)
 
     def move(self, block: Records) -> None:
         """Oracle and book follow the bar; at times there is little to trade with, or nothing."""
-        self.desk.set_time(self.clock.leap(int(block["ts_known"][0])))
+        now_ms = self.clock.leap(int(block["ts_known"][0]))
+        self.desk.set_time(now_ms)
+        if self.pays:
+            self.settle(block)
         for bar in block[block["kind"] == Kind.BAR]:
             index, close = int(bar["instrument"]), round(bar["close"] * 1e6)
             self.desk.set_oracle(index, price=close)
@@ -146,6 +187,13 @@ class MarketFeed:
                 bids=[(close - far, size) for far, size in levels],
                 asks=[(close + far, size) for far, size in levels],
             )
+
+    def settle(self, block: Records) -> None:
+        """The chain pays the first hour as it is told, and what follows twice."""
+        for told in block[block["kind"] == Kind.FUNDING]:
+            i, hour_ms = int(told["instrument"]), int(told["ts_event"])
+            paid = PAID[self.service.engine.instruments[i].name]
+            self.desk.settle_hour(i, paid * (1 + (hour_ms > START + HOUR)), hour_ms // 1_000)
 
 
 class Deadly:
@@ -187,7 +235,7 @@ async def trade(folder: Path, urls: list[str], histories: dict[str, History], se
         key_file=folder / "key.json",
         makers=(desk.maker_key("maker"),),
         ttl_s=TTL_S,
-        resend_s=0.03,
+        resend_s=0.1,
         reconcile_s=0.5,
     )
     key = read_key(settings, {})

@@ -1,8 +1,7 @@
 """The daemon trades on Drift over real sockets: its journal and the venue's own books are one."""
 
 import json
-import os
-import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,12 +19,6 @@ from core.model import Result
 from daemon.journal import open_journal, read_outcomes, sqlite_url
 
 CHILD = Path(__file__).with_name("drift_child.py")
-INTENTS = int(os.environ.get("LOCKSTEP_DRIFT_INTENTS", "100"))
-"""How many orders the long run sends; LOCKSTEP_DRIFT_INTENTS=20000 is the long form."""
-BARS = INTENTS // 2 + 10
-METHODS = ("append", "write_signed", "send", "put", "write_verdict")
-BOUNDARIES = [f"{side}-{method}" for method in METHODS for side in ("before", "after")]
-KILL_WITHIN = max(INTENTS // len(BOUNDARIES) // 2, 2)
 COLLATERAL = 10_000 * 10**6
 
 
@@ -39,6 +32,7 @@ class Scene:
         key.touch(0o600)
         key.write_text(json.dumps(list(bytes(pair))).replace(" ", ""))
         self.desk.set_market(1, step=10**5, min_order_size=10**5)
+        self.log = ""
         self.user = self.desk.add_user(str(pair.pubkey()), 10 * COLLATERAL)["user"]
         self.desk.add_maker("maker")
 
@@ -51,17 +45,9 @@ class Scene:
             check=False,
             timeout=300,
         )
+        self.log = done.stdout
         assert done.returncode in (0, -9), done.stdout[-3_000:] + done.stderr[-3_000:]
         return done.returncode
-
-    def faulty(self) -> None:
-        """What nodes do on a bad day, on both."""
-        lost = {"drop_transaction": 0.2, "delay_transaction": 0.2, "delay_slots": 20}
-        told = {"fail_transaction": 0.05, "hide_status": 0.1, "fork_transaction": 0.02}
-        line = dict.fromkeys(("http_429", "http_500", "http_refused", "http_lost_answer"), 0.03)
-        for node in range(len(self.process.urls)):
-            self.desk.faults(node, **lost, **told, **line)
-        self.desk.faults(1, lag_slots=5, http_timeout=0.01)
 
     @property
     def journal(self) -> Any:
@@ -116,6 +102,14 @@ HELD = (
 )
 
 
+HELD_EACH = "SELECT sum(quantity) FROM fills GROUP BY book"
+EXITS = "SELECT order_id FROM risk_checks WHERE order_id IS NOT NULL AND target = 0"
+PAID_EACH_HOUR = (
+    "SELECT sum(f.paid_micros) FROM funding f JOIN events e USING (run_id, seq) "
+    "GROUP BY e.ts_event ORDER BY e.ts_event"
+)
+
+
 def same_money(scene: Scene) -> None:
     """Positions, fees and profit in the journal and at the venue, to the unit."""
     engine, user = scene.journal, scene.desk.user(scene.user)
@@ -146,12 +140,33 @@ def test_signals_orders_fills_and_money_agree_with_the_venues_books(scene: Scene
 
 
 @pytest.mark.slow
-def test_killed_at_every_boundary_on_a_bad_day_each_order_lands_as_it_is_told(scene: Scene) -> None:
-    scene.faulty()
-    chance = random.Random(5)
-    for boundary in BOUNDARIES:
-        assert scene.child("script", BARS, boundary, chance.randint(1, KILL_WITHIN)) == -9
-    assert scene.child("script", BARS) == 0
-    ended = agree(scene)
-    same_money(scene)
-    assert ended.total() >= INTENTS
+def test_books_of_opposite_sides_exit_whole_and_their_funding_is_the_accounts(scene: Scene) -> None:
+    assert scene.child("pair", 90) == 0
+    ended, engine, user = agree(scene), scene.journal, scene.desk.user(scene.user)
+    assert ended["filled"] > 20
+    assert {one["base"] for one in user["positions"].values()} == {0}
+    assert all(abs(held) < 1e-9 for (held,) in rows(engine, HELD_EACH))
+    # some exits had to go without the venue's own reduce-only flag, and some kept it
+    exits = {order for (order,) in rows(engine, EXITS)}
+    signed = dict(rows(engine, "SELECT signature, order_id FROM attempts"))
+    flags = Counter(
+        order["reduce_only"]
+        for signature, entry in scene.desk.books()["landed"].items()
+        for order in entry["orders"]
+        if signed[signature] in exits
+    )
+    assert min(flags[True], flags[False]) > 2, flags
+    (first, second) = (paid for (paid,) in rows(engine, PAID_EACH_HOUR))
+    engine.dispose()
+    # the chain paid the first hour as it was told, and the second twice
+    assert user["cumulative_funding"] == -(first + 2 * second)
+    told = [micros(line) for line in re.findall(r"funding reconciled +(.*)", scene.log)]
+    assert {"books": -first, "venue": -first} in told
+    warned = [micros(line) for line in re.findall(r"books and venue differs +(.*)", scene.log)]
+    both = {"books": -first - second, "venue": user["cumulative_funding"]}
+    assert warned == [both | {"apart": second}]
+
+
+def micros(line: str) -> dict[str, int]:
+    """The amounts of a log line."""
+    return {name: round(float(said) * 1e6) for name, said in re.findall(r"(\w+)=(\S+)", line)}

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from cli_calls import succeed
 from journal_world import rows
 from solders.keypair import Keypair
 from standin_drift import Process, spawn
@@ -42,6 +43,8 @@ warmup_bars = 0
 endpoints = ["{node}/?api-key=word-of-the-provider"]
 key_file = "{folder}/key.json"
 reconcile_s = 1
+resend_s = 0.2
+ttl_s = {ttl_s}
 
 [api]
 enabled = false
@@ -72,10 +75,12 @@ def exchange() -> Iterator[StandinExchange]:
 
 
 class Daemon:
-    def __init__(self, folder: Path, exchange: StandinExchange, chain: Process) -> None:
+    def __init__(
+        self, folder: Path, exchange: StandinExchange, chain: Process, ttl_s: float = 20.0
+    ) -> None:
         self.folder, self.profile = folder, folder / "drift.toml"
         addresses = {"stream": exchange.stream_url, "info": exchange.info_url, "node": chain.url}
-        self.profile.write_text(PROFILE.format(**addresses, folder=folder))
+        self.profile.write_text(PROFILE.format(**addresses, folder=folder, ttl_s=ttl_s))
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", "from daemon.main import main; main()", "run"]
@@ -99,10 +104,55 @@ class Daemon:
             time.sleep(0.05)
 
     def ends(self) -> list[Any]:
+        return self.rows("SELECT reason, count(*) FROM order_ends GROUP BY reason")
+
+    def fills(self) -> list[Any]:
+        return self.rows("SELECT order_id, quantity, fee_micros FROM fills")
+
+    def rows(self, query: str) -> list[Any]:
         engine = open_journal(sqlite_url(self.folder / "journal.sqlite"))
-        told = rows(engine, "SELECT reason, count(*) FROM order_ends GROUP BY reason")
+        told = rows(engine, query)
         engine.dispose()
         return told
+
+
+def key_in(folder: Path) -> Keypair:
+    pair = Keypair()
+    key = folder / "key.json"
+    key.touch(0o600)
+    key.write_text(json.dumps(list(bytes(pair)), separators=(",", ":")))
+    return pair
+
+
+@pytest.mark.slow
+def test_a_run_that_traded_there_is_audited_and_listed_as_any_other(
+    exchange: StandinExchange, tmp_path: Path
+) -> None:
+    portal: Any = exchange.portal  # type: ignore[attr-defined]
+    pair = key_in(tmp_path)
+    journal = sqlite_url(tmp_path / "journal.sqlite")
+    with ExitStack() as stack:
+        chain = stack.enter_context(spawn("--slots-per-s", "100"))
+        user = chain.desk.add_user(str(pair.pubkey()))["user"]
+        chain.desk.tick(40)
+        # orders of bars of the past are still sent
+        daemon = Daemon(tmp_path, exchange, chain, ttl_s=1e6)
+        stack.callback(portal.start_task_soon(exchange.play).cancel)
+        process = daemon.start()
+        stack.callback(process.kill)
+        daemon.wait_for(lambda: len(daemon.fills()) > 2, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        fees = chain.desk.user(user)["fees"]["fees_paid"]
+    named = ("on-drift", "--journal", journal, "--config", daemon.profile)
+    told = succeed("audit", *named, "--json").json
+    assert told["equal"], told
+    assert told["outcomes"] > 0
+    (row,) = succeed("journal", "list", "--journal", journal, "--json").json
+    assert (row["run"], row["mode"]) == ("on-drift", "live")
+    query = "SELECT order_id, filled_quantity, fee_micros FROM order_states WHERE status = 'filled'"
+    assert daemon.rows(query) == daemon.fills()
+    assert sum(fee for *_, fee in daemon.fills()) == fees
 
 
 @pytest.mark.slow
@@ -110,10 +160,7 @@ def test_a_live_run_starts_settles_stops_and_starts_again(
     exchange: StandinExchange, tmp_path: Path
 ) -> None:
     portal: Any = exchange.portal  # type: ignore[attr-defined]
-    pair = Keypair()
-    key = tmp_path / "key.json"
-    key.touch(0o600)
-    key.write_text(json.dumps(list(bytes(pair)), separators=(",", ":")))
+    pair, key = key_in(tmp_path), tmp_path / "key.json"
     with ExitStack() as stack:
         chain = stack.enter_context(spawn("--slots-per-s", "50"))
         daemon = Daemon(tmp_path, exchange, chain)

@@ -1,10 +1,11 @@
 """The daemon's side of Drift: its switches, its key, its books against the account, its command."""
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,17 @@ import pytest
 from drift_child import setup_of, world
 from solders.keypair import Keypair
 from standin_drift import Chain, Standin, spawn
+from standin_drift.faults import ALWAYS
 from standin_wire import Wire, opened
 
 from config.settings import Drift, Live
 from core.errors import ConfigError, LockstepError
-from core.model import Command, Kind
+from core.model import Command, Kind, Mode
 from daemon.clock import now_ms
-from daemon.journal import RunMode, open_journal, sqlite_url
+from daemon.journal import RunMode, Said, open_journal, sqlite_url
+from daemon.live.inbox import command_event
 from daemon.live.service import Service, open_service, paper_row
+from daemon.observe.metrics import Metrics
 from daemon.venues.drift import DriftVenue, Switches, open_drift, open_reader, read_key
 from daemon.venues.drift_checks import drift_looks, venue_look
 from markets.drift.account import MAINNET_GENESIS
@@ -56,6 +60,7 @@ def service_of(folder: Path, wire: Wire) -> Service:
     setup = setup_of("script")
     row = replace(paper_row("drift", setup, started_ms=0), mode=RunMode.LIVE)
     carried = {name: history.fields for name, history in world("script", 10).items()}
+    folder.mkdir(exist_ok=True)
     database = open_journal(sqlite_url(folder / "journal.sqlite"))
     return open_service(setup, carried, database, row, lambda: wire.chain.time_ms, codes())
 
@@ -166,6 +171,12 @@ async def test_it_starts_flat_and_refuses_to_start_on_a_position_it_does_not_kno
     assert "trading does not begin" in str(told.value)
 
 
+def exported(metrics: Metrics, name: str) -> float:
+    value = metrics.registry.get_sample_value(f"lockstep_{name}")
+    assert value is not None, name
+    return value
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("what", ["position", "order"])
 async def test_a_difference_that_stays_halts_and_none_does_not(
@@ -173,8 +184,12 @@ async def test_a_difference_that_stays_halts_and_none_does_not(
 ) -> None:
     async with venue_of(tmp_path, wire) as venue, anyio.create_task_group() as group:
         service, looks = venue.service, wire.standin.nodes[0].calls
+        intervals = {instrument.name: 60_000 for instrument in service.engine.instruments}
+        venue.metrics = Metrics(service.engine, intervals)
+        assert exported(venue.metrics, "last_reconcile_timestamp_seconds") == 0.0
+        assert math.isnan(exported(venue.metrics, "funding_apart_quote"))
         await venue.recover(service.engine.sent())
-        (_, reconcile) = venue.tasks
+        (_, reconcile, _) = venue.tasks
         group.start_soon(reconcile.run)
 
         async def looked(times: int) -> None:
@@ -184,6 +199,10 @@ async def test_a_difference_that_stays_halts_and_none_does_not(
 
         await looked(3)
         assert service.inbox.waiting == 0
+        assert exported(venue.metrics, "reconcile_mismatches") == 0.0
+        assert exported(venue.metrics, "funding_apart_quote") == 0.0
+        ages = ("last_reconcile_timestamp_seconds", "last_funding_check_timestamp_seconds")
+        assert min(exported(venue.metrics, name) for name in ages) > 0.0
         if what == "position":
             service.engine.arrays["positions"]["quantity"][0] = 0.5
         else:
@@ -191,10 +210,102 @@ async def test_a_difference_that_stays_halts_and_none_does_not(
             wire.desk.tick(40)
         await looked(4)
         venue.close()
+        assert exported(venue.metrics, "reconcile_mismatches") == 1.0
         assert service.inbox.waiting > 0
         block = await anext(aiter(service.inbox))
         assert block["kind"][0] == Kind.COMMAND
         assert block["command"][0] == Command.HALT
+
+
+async def until(met: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not met():  # noqa: ASYNC110 - the chain is no event
+            await anyio.sleep(0.01)
+
+
+async def halted_run(folder: Path, wire: Wire) -> None:
+    """A run on record that was halted, and ended."""
+    service = service_of(folder, wire)
+    block = command_event(Command.HALT, wire.chain.time_ms)
+    track = service.engine.track(1)
+    step = service.engine.advance(block, 0, track)
+    service.journal.say(Said())
+    await service.journal.append(block, step.outcomes, track)
+    service.stop()
+    service.journal.engine.dispose()
+
+
+def rest(wire: Wire) -> None:
+    wire.desk.set_book(wire.trader.user, 0, bids=[(100_000_000, SOL)])
+
+
+def resting(wire: Wire) -> int:
+    return len(wire.desk.user(wire.trader.user)["orders"])
+
+
+@pytest.mark.anyio
+async def test_a_halt_cancels_what_rests_and_only_a_halt_does(wire: Wire, tmp_path: Path) -> None:
+    wire.desk.clock(slots_per_s=200)
+    async with venue_of(tmp_path, wire) as venue, anyio.create_task_group() as group:
+        await venue.recover(venue.service.engine.sent())
+        group.start_soon(venue.tasks[-1].run)
+        rest(wire)
+        await anyio.sleep(0.2)
+        assert resting(wire) == 1
+        venue.service.engine.arrays["account"]["mode"] = Mode.HALTED
+        await venue.halt()
+        await until(lambda: not resting(wire))
+        # a fork cannot bring it back any more, and the next halt finds nothing to send
+        sent = len(wire.desk.books()["sent"])
+        await anyio.sleep(0.5)
+        await venue.halt()
+        await anyio.sleep(0.2)
+        assert len(wire.desk.books()["sent"]) == sent
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_halt_waits_for_no_node_and_cancels_when_one_is_back(
+    wire: Wire, tmp_path: Path
+) -> None:
+    wire.desk.clock(slots_per_s=200)
+    async with venue_of(tmp_path, wire) as venue, anyio.create_task_group() as group:
+        await venue.recover(venue.service.engine.sent())
+        group.start_soon(venue.tasks[-1].run)
+        rest(wire)
+        wire.desk.faults(0, http_refused=ALWAYS)
+        venue.service.engine.arrays["account"]["mode"] = Mode.HALTED
+        with anyio.fail_after(0.1):
+            await venue.halt()
+        await until(lambda: wire.desk.faults(0)["struck"].get("http_refused", 0) > 5)
+        assert resting(wire) == 1
+        wire.desk.faults(0, http_refused=0)
+        await until(lambda: not resting(wire))
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_halted_run_starts_on_open_orders_and_cancels_them_whenever_they_appear(
+    wire: Wire, tmp_path: Path
+) -> None:
+    rest(wire)
+    wire.desk.tick(40)
+    with pytest.raises(ConfigError, match="1 open orders that are not ours"):
+        async with venue_of(tmp_path / "active", wire):
+            pass
+    await halted_run(tmp_path, wire)
+    wire.desk.clock(slots_per_s=200)
+    async with venue_of(tmp_path, wire) as venue, anyio.create_task_group() as group:
+        await venue.recover(venue.service.engine.sent())
+        for task in venue.tasks[1:]:
+            group.start_soon(task.run)
+        await until(lambda: not resting(wire))
+        await anyio.sleep(0.5)
+        rest(wire)
+        await until(lambda: not resting(wire))
+        assert venue.service.inbox.waiting == 0
+        venue.close()
+        group.cancel_scope.cancel()
 
 
 def test_replays_and_help_import_nothing_of_drift() -> None:

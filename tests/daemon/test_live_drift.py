@@ -1,93 +1,168 @@
-"""The daemon on Drift's feed: its settings, and a run on paper that decides what a replay does."""
+"""The daemon on Drift's feed: its settings, and that live, journal and download decide the same.
 
+A journal holds what the daemon saw, so its replay is the run in everything. A download holds what
+the venue keeps: bars and funding. It lacks the books (their quotes depend on the moment they were
+read) and what was told of the line, which the gate heeds; so nobody watches it here. What reads
+bars and funding alone, behind a spread of its own that is wider than the book's, must decide from
+a download what it decided live.
+"""
+
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import anyio
-import numpy as np
 import pytest
-from standin_dlob import HOUR, SETTLED_AFTER_MS, Fault, StandinDlob, fills_of
-from test_drift_feed import settings_for, sometimes
-from worlds import walk
+from cli_calls import succeed
+from standin_dlob import SETTLED_AFTER_MS, STREAM_FAULTS, StandinDlob, fills_of, record_files
+from standin_stream import REQUEST_FAULTS, Fault
+from test_cli_fetch import served
+from test_drift_feed import settings_for
+from worlds import START, walk
 
-from backtest.assemble import BookSetup, Setup
-from backtest.replay import replay
+from backtest.recorded import replay_recorded
+from backtest.run import decisions_hash
 from config.settings import Line
-from core.engine import Book
 from core.errors import ConfigError
-from core.instrument import Instrument
 from core.model import Kind, Result
-from daemon.commands.run import CARRIED, UNTOLD, drift_feed
-from daemon.journal import open_journal, read_events, read_outcomes, sqlite_url
+from daemon.commands.audit import finder
+from daemon.commands.choices import Choices, read_settings
+from daemon.commands.run import CARRIED, UNTOLD, drift_feed, heard_of
+from daemon.commands.setups import live_setup
+from daemon.commands.shelf import open_shelf
+from daemon.journal import open_journal, read_events, read_outcomes, read_run_row, sqlite_url
 from daemon.live.recovery import where
-from daemon.live.service import open_service, paper_row, run_service
+from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.supervisor import Task
 from markets.drift.data_api import BROWSER
 from markets.drift.feed import DriftFeed
-from markets.history import Quality, assemble, make_bars, make_funding
-from risk.limits import Limits, Sizing, SizingRule
-from strategies.trend import TREND
 
-SOL, BARS, MINUTE = "SOL-PERP", 90, 60_000
+SOL, BARS, MINUTE, HOUR = "SOL-PERP", 300, 60_000, 3_600_000
+QUIET = [START + minute * MINUTE for minute in (20, 59, 60, 121)]
+PROFILE = """
+[paths]
+journal = "sqlite:///{folder}/j.sqlite"
+runs = "{folder}/runs"
+
+[instruments.SOL-PERP]
+lot = 0.0001
+tick = 0.01
+half_spread_bps = 50.0
+
+[strategies.trend]
+params = {{ fast = 5, slow = 12, stop_loss = 0.02 }}
+offset = 0.1
+sizing = {{ rule = "notional", value = 1_000 }}
+
+[strategies.paid]
+rules = "{folder}/paid.json"
+"""
+PAID = {
+    "name": "paid",
+    "conditions": {
+        "entry": ["funding_rate < 0.000092", "price > ma_5"],
+        "exit": ["funding_rate > 0.0000925", "bars_held > 90"],
+    },
+}
 
 
-def setup_of() -> Setup:
-    """A trend; its own spread is wider than the book's, because quotes depend on the moment a book
-    was read and fills do not."""
-    params = {"fast": 5, "slow": 12, "stop_loss": 0.003}
-    book = Book(name=SOL, strategy=TREND, instrument=SOL, params=params, offset=0.1)
-    limits = Limits(cooldown_ms=120_000.0)
-    sizing = Sizing(rule=SizingRule.NOTIONAL, value=1_000.0)
-    return Setup(
-        instruments=(Instrument(name=SOL, half_spread_bps=50.0, lot=1e-4, tick=0.01),),
-        books=(BookSetup(book=book, sizing=sizing, limits=limits),),
-        limits=limits,
-    )
+def at_random(share: float, seed: int, kinds: tuple[Fault, ...]) -> Any:
+    chance = random.Random(seed)
+    return lambda: chance.choice(kinds) if chance.random() < share else None
 
 
-def test_over_sockets_and_cuts_it_decides_what_a_replay_of_the_fills_does(tmp_path: Path) -> None:
-    fills = fills_of(walk(BARS))
-    standin = StandinDlob({SOL: fills}, stream_fault=sometimes(Fault.ABORT, 150))
-    setup, database = setup_of(), open_journal(sqlite_url(tmp_path / "j.sqlite"))
+def profile_in(folder: Path) -> Path:
+    (folder / "paid.json").write_text(json.dumps(PAID))
+    path = folder / "paper.toml"
+    path.write_text(PROFILE.format(folder=folder))
+    return path
+
+
+def played(profile: Path, standin: StandinDlob, until_ms: int, last_ms: int) -> Service:
+    """Follow the stand-in, played until then, into the profile's journal until the bar that closes
+    at ``last_ms`` is folded; a run that is there is gone on with."""
+    resolved = read_settings(Choices(config=profile))
+    setup = live_setup(resolved, open_shelf(resolved))
+    database = open_journal(resolved.settings.paths.journal)
     row = paper_row("paper", setup, started_ms=0)
-    service = open_service(setup, {SOL: CARRIED}, database, row, standin.now_ms)
-    end_ms = standin.end - 2 * MINUTE
+    told = {SOL: CARRIED - UNTOLD["drift"]}
+    service = open_service(setup, told, database, row, standin.now_ms)
 
     def done(*_: Any) -> None:
-        if max(where(service.engine).last_bar_ms.values(), default=0) >= end_ms:
+        if max(where(service.engine).last_bar_ms.values(), default=0) >= last_ms:
             service.stop()
 
     async def scene() -> None:
         async with standin.open(), anyio.create_task_group() as tasks:
-            feed = DriftFeed(settings_for(standin), standin.now_ms, random.Random(1).random)
-            tasks.start_soon(standin.play)
+            # one told late is one told otherwise: bars wait until the venue answers
+            more = heard_of(service) if service.recovered.seq else {"settled_ms": {SOL: START}}
+            settings = settings_for(standin, funding_absent_ms=24 * HOUR, **more)
+            feed = DriftFeed(settings, standin.now_ms, random.Random(1).random)
+            standin.listened = anyio.Event()
+            tasks.start_soon(standin.play, until_ms)
             with anyio.fail_after(60):
                 await run_service(service, feed, ended=done, edges=lambda _: [Task("l", feed.run)])
             tasks.cancel_scope.cancel()
 
     anyio.run(scene)
+    service.journal.engine.dispose()
+    return service
+
+
+def downloaded(standin: StandinDlob, profile: Path, source: str, until_ms: int) -> str:
+    """The hash of ``lockstep replay`` over what ``lockstep data fetch`` got of the stand-in."""
+    days = "--from", "20250504", "--to", "20250505"
+    where_from = "--venue", "drift", "--market", SOL, "--source", source, "--url", standin.url
+    out = profile.parent / source
+    told = succeed("data", "fetch", *where_from, *days, "--out", out, "--json").json
+    span = "--timerange", f"{START}/{until_ms}"
+    words = "--config", profile, "--data", f"{SOL}={told['path']}", *span, "--json"
+    found: str = succeed("replay", *words).json["decisions_hash"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_live_its_journal_and_what_is_downloaded_decide_the_same(
+    share: float, tmp_path: Path
+) -> None:
+    fills = fills_of(walk(BARS), QUIET)
+    standin, profile = StandinDlob({SOL: fills}), profile_in(tmp_path)
+    # stopped between an hour's last bar and its settlement, which the next start must not miss
+    played(profile, standin, START + 2 * HOUR + 5_000, START + 2 * HOUR)
+    standin.stream_fault = at_random(share, 3, STREAM_FAULTS)
+    standin.request_fault = at_random(share, 3, REQUEST_FAULTS)
+    service = played(profile, standin, standin.end, standin.end - 2 * MINUTE)
+    assert (standin.connections > 2) == (share > 0)
+
+    database = open_journal(sqlite_url(tmp_path / "j.sqlite"))
+    row = read_run_row(database, "paper")
     events, outcomes = read_events(database, "paper"), read_outcomes(database, "paper")
     database.dispose()
     bars = events[events["kind"] == Kind.BAR]
-    last_ms = int(bars["ts_known"][-1])
-    played = [candle for candle in standin.candles[SOL] if candle.open_ms < last_ms]
-    assert standin.connections > 1
-    assert len(bars) == len(played)
+    until_ms = int(bars["ts_known"][-1])
+    assert bars["ts_event"].tolist() == [
+        candle.open_ms for candle in standin.candles[SOL] if candle.open_ms < until_ms
+    ]
+    assert (outcomes["kind"] == Result.FILL).sum() > 6
+    assert (outcomes["kind"] == Result.FUNDING).sum() > 1
 
-    opens = np.array([candle.open_ms for candle in played], np.int64)
-    names = ("open", "high", "low", "close", "volume")
-    columns = {name: [getattr(candle, name) for candle in played] for name in names}
-    hours = np.arange(-(-int(opens[0] + 1) // HOUR) * HOUR, last_ms, HOUR, dtype=np.int64)
-    rates = np.array([standin.rate(int(hour)) for hour in hours])
-    funding = make_funding(hours + SETTLED_AFTER_MS, rates, 1.0, np.full(len(hours), 150.0))
-    told = make_bars(opens, MINUTE, **columns)
-    history = assemble([funding, told], MINUTE, Quality().spanning(opens, MINUTE))
-    run = replay(setup, {SOL: history})
-    fields = ["ts", "kind", "reason", "quantity", "price"]
-    live, replayed = (one[one["kind"] == Result.FILL][fields] for one in (outcomes, run.outcomes))
-    assert len(live) > 2
-    assert live.tolist() == replayed.tolist()
+    live = decisions_hash(service.engine.digests, outcomes)
+    again = replay_recorded(row.config, events, finder(read_settings(Choices(config=profile))))
+    assert again.decisions_hash == live
+    assert succeed("audit", "paper", "--config", profile, "--json").json["equal"]
+
+    standin.stream_fault = standin.request_fault = lambda: None
+    hours = range(START + HOUR, standin.now, HOUR)
+    rates = {hour + SETTLED_AFTER_MS: standin.rate(hour) for hour in hours}
+    standin.files = record_files(SOL, fills, rates)
+    with served(standin):
+        found = {
+            source: downloaded(standin, profile, source, until_ms)
+            for source in ("archive", "candles", "trades")
+        }
+    assert found == dict.fromkeys(found, live)
 
 
 def test_the_feed_takes_its_addresses_and_headers_from_the_settings() -> None:

@@ -16,7 +16,7 @@ from chain_model import (
     ModelEndpoint,
     World,
 )
-from desk_model import Desk
+from desk_model import Desk, books_of
 
 from core.errors import LockstepError
 from execution.sending import Attempt, Ending, Level, Look, Seen, Sender, Signed, State, Tip
@@ -95,6 +95,7 @@ class Bench:
             self.chain,
             self.store,
             self.desk.tell,
+            books=books_of,
             held=self.desk.held,
             halted=self.desk.halted,
             ttl_ms=self.ttl_ms,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.errors import DataError
 from core.model import Kind
 from markets.candles import parse_candles, read_candles
-from markets.history import crop
+from markets.history import crop, select
 from markets.tables import parse_csv
 
 GOOD = "10,12,9,11,5"
@@ -139,6 +139,18 @@ def test_a_settlement_column_becomes_funding_and_reveals_the_rate(tmp_path: Path
     events = read_candles(write_lines(tmp_path, *lines, header=header)).events
     assert events["kind"].tolist() == [Kind.BAR, Kind.FUNDING, Kind.QUOTE, Kind.BAR, Kind.BAR]
     assert events["funding_rate"][2] == pytest.approx(1e-4)
+
+
+def test_a_settlement_with_a_time_outside_its_bar_counts_at_the_close(tmp_path: Path) -> None:
+    header = HEADER + ",funding_settled,funding_ts"
+    stamps = START + 1, START + MINUTE, START + 2 * MINUTE + 1, "soon", ""
+    lines = [row(at, f"{GOOD},0.001,{stamp}") for at, stamp in enumerate(stamps)]
+    history = read_candles(write_lines(tmp_path, *lines, header=header))
+    settled = select(history.events, history.events["kind"] == Kind.FUNDING)
+    told = (settled["ts_known"] - START).tolist()
+    assert told == [1, 2 * MINUTE, 2 * MINUTE + 1, 4 * MINUTE, 5 * MINUTE]
+    # one was told before its bar opened, one is no number
+    assert dict(history.quality.blanked) == {"funding_ts": 2}
 
 
 @pytest.mark.parametrize(

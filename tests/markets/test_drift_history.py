@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import DataError
 from core.model import Kind
-from markets.drift.history import join_funding, read_funding, read_trades
+from markets.drift.history import read_funding, read_trades
 from markets.history import select
 
 START_S = 1_704_067_200
@@ -188,14 +188,3 @@ def test_a_record_without_a_sane_rate_is_left_out(tmp_path: Path, bad: dict[str,
     assert len(read_funding(path)) == 2
     with pytest.raises(DataError, match="no usable row"):
         read_funding(write(tmp_path / "b", FUNDING_HEADER, funding(1, **bad)))
-
-
-def test_funding_joins_the_candles_of_its_span(tmp_path: Path) -> None:
-    trades = [trade(3600 * hour, 100, hour) for hour in range(3)]
-    history = read_trades(write(tmp_path / "t", TRADE_HEADER, *trades), interval="1h")
-    settled = read_funding(write(tmp_path / "f", FUNDING_HEADER, *map(funding, range(1, 9))))
-    joined = join_funding(history, settled)
-    inside = select(joined.events, joined.events["kind"] == Kind.FUNDING)
-    assert inside["settle_price"].tolist() == [150, 150, 150]
-    assert "funding_rate" in joined.fields
-    assert joined.quality.notes[-1] == "3 hourly funding records inside"

@@ -14,7 +14,16 @@ from core.errors import DataError
 from core.model import Kind, Records
 from markets.candles import read_candles
 from markets.export import write
-from markets.history import Floats, History, Quality, assemble, make_bars, make_events, select
+from markets.history import (
+    Floats,
+    History,
+    Quality,
+    assemble,
+    make_bars,
+    make_events,
+    make_funding,
+    select,
+)
 from markets.synthetic import START_MS, binary_sample, sample
 
 
@@ -159,14 +168,43 @@ def test_an_event_off_the_closes_is_refused_and_one_on_them_is_written(tmp_path:
     history = bars_at([0, 1])
     write(history, tmp_path / "x.csv")
     stray = make_events(Kind.QUOTE, [START + 5], mark=[1.0])
-    with pytest.raises(DataError, match="falls on no bar's close"):
-        write(assemble([history.events, stray], MINUTE, Quality()), tmp_path / "y.csv")
+    settled = make_events(Kind.FUNDING, [START + 5], rate=[0.1])
+    for beside in ([], [settled]):
+        events = assemble([history.events, stray, *beside], MINUTE, Quality())
+        with pytest.raises(DataError, match=r"a QUOTE at .* falls on no bar's close"):
+            write(events, tmp_path / "y.csv")
 
 
-def test_two_settlements_at_one_close_are_refused(tmp_path: Path) -> None:
-    twice = make_events(Kind.FUNDING, [START + MINUTE] * 2, rate=[0.1, 0.1])
+@pytest.mark.parametrize("suffix", ["csv", "feather"])
+def test_a_settlement_between_two_closes_keeps_its_time(tmp_path: Path, suffix: str) -> None:
+    stamps = START + np.array([5, 2 * MINUTE, 4 * MINUTE - 1])
+    rate = np.array([0.1 / 3, -0.2, 0.3])
+    settled = make_funding(stamps, rate, 1.0, np.array([np.nan, 7.5, 9.25]))
+    oracle = make_events(Kind.QUOTE, START + MINUTE * np.array([1, 4]), oracle=[7.0, 8.0])
+    path = tmp_path / f"x.{suffix}"
+    write(assemble([bars_at([0, 1, 3]).events, settled, oracle], MINUTE, Quality()), path)
+    read = read_candles(path)
+    told = select(read.events, read.events["kind"] == Kind.FUNDING)
+    assert told["ts_known"].tolist() == stamps.tolist()
+    assert told["rate"].tolist() == rate.tolist()
+    quotes = select(read.events, read.events["kind"] == Kind.QUOTE)
+    revealed = select(quotes, ~np.isnan(quotes["funding_rate"]))
+    assert revealed["ts_known"].tolist() == stamps.tolist()
+    assert quotes["oracle"][~np.isnan(quotes["oracle"])].tolist() == [7.0, 8.0]
+
+
+@pytest.mark.parametrize("stamps", [(MINUTE, MINUTE), (5, MINUTE)])
+def test_two_settlements_of_one_bar_are_refused(stamps: tuple[int, int], tmp_path: Path) -> None:
+    twice = make_events(Kind.FUNDING, [START + at for at in stamps], rate=[0.1, 0.1])
     with pytest.raises(DataError, match="two events of kind FUNDING"):
         write(assemble([bars_at([0]).events, twice], MINUTE, Quality()), tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("at_ms", [0, MINUTE + 1])
+def test_a_settlement_outside_all_bars_is_refused(at_ms: int, tmp_path: Path) -> None:
+    stray = make_events(Kind.FUNDING, [START + at_ms], rate=[0.1])
+    with pytest.raises(DataError, match=r"a FUNDING at .* falls on no bar's close"):
+        write(assemble([bars_at([0]).events, stray], MINUTE, Quality()), tmp_path / "x.csv")
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:

@@ -73,7 +73,6 @@ class Rig:
             "reduce_only": False,
             "born_ms": self.clock(),
             "expires_ms": self.clock() + self.ttl_ms,
-            "held": 0.0,
         }
         return Order(**(terms | more))
 
@@ -93,6 +92,7 @@ class Rig:
             self.chain,
             self.attempts,
             self.tell,
+            books=lambda _instrument: [0],
             held=lambda _book: 0.0,
             halted=lambda: False,
             ttl_ms=self.ttl_ms,
@@ -123,6 +123,7 @@ async def rigged(
     sub_account: int = 0,
     timeout_s: float = 0.4,
     tables: Sequence[str] = (),
+    socket: str = "",
 ) -> AsyncIterator[Rig]:
     """A rig whose time is the stand-in's."""
     program = Program(wire.chain.world.program)
@@ -130,7 +131,9 @@ async def rigged(
     user = program.user(authority, sub_account)
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(Node(url, program, user, timeout_s=timeout_s))
+            await stack.enter_async_context(
+                Node(url, program, user, timeout_s=timeout_s, socket=socket)
+            )
             for url in wire.standin.urls
         ]
         reader = Reader(program, nodes, lambda: wire.chain.time_ms)

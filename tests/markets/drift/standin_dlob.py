@@ -5,22 +5,15 @@ decimals and seconds in trades), and fails on request as such services do: falls
 heart over a dead market, vanishes, repeats, reorders, loses, freezes its slot, lies and refuses.
 """
 
-import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import formatdate
-from enum import StrEnum
-from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-import anyio
-from anyio.abc import TaskGroup
-from websockets.asyncio.server import ServerConnection, serve
+from standin_stream import Client, Fault, StandinStream, never
 from websockets.exceptions import ConnectionClosed
 
 from markets.bars import TradeBars
@@ -49,30 +42,18 @@ GARBAGE = (
 )
 
 
-class Fault(StrEnum):
-    """What can be done to a client: the first ten on the stream, the rest to a request."""
-
-    SILENT = "silent"
-    HEARTBEATS = "heartbeats only"
-    CLOSE = "close"
-    OVERFLOW = "1008"
-    ABORT = "abort"
-    DUPLICATE = "duplicate"
-    OUT_OF_ORDER = "out of order"
-    LOST = "lost"
-    MALFORMED = "malformed"
-    STALE = "stale slot"
-    TOO_MANY = "429"
-    SERVER_ERROR = "500"
-    DROPPED = "dropped"
-    NOT_JSON = "not json"
-    TRUNCATED = "truncated"
-    FORBIDDEN = "403"
-
-
-STREAM_FAULTS = tuple(Fault)[:10]
-REQUEST_FAULTS = tuple(Fault)[10:14]
-CUTS = (Fault.SILENT, Fault.HEARTBEATS, Fault.CLOSE, Fault.OVERFLOW, Fault.ABORT)
+STREAM_FAULTS = (
+    Fault.SILENT,
+    Fault.HEARTBEATS,
+    Fault.CLOSE,
+    Fault.OVERFLOW,
+    Fault.ABORT,
+    Fault.DUPLICATE,
+    Fault.OUT_OF_ORDER,
+    Fault.LOST,
+    Fault.MALFORMED,
+    Fault.STALE,
+)
 
 
 class Fill(NamedTuple):
@@ -86,10 +67,6 @@ class Fill(NamedTuple):
     @property
     def price(self) -> float:
         return self.quote / self.base
-
-
-def never() -> Fault | None:
-    return None
 
 
 def fills_of(history: History, quiet: Iterable[int] = ()) -> list[Fill]:
@@ -113,23 +90,13 @@ def candles_of(fills: Sequence[Fill], interval_ms: int = MINUTE) -> list[Candle]
     return [Candle(*bar, trades=0) for bar in (*made, *bars.flush())]
 
 
-@dataclass(eq=False)
-class Client:
-    """One connection: what it subscribed to, and what is being done to it."""
+class StandinDlob(StandinStream):
+    """``files`` are the archive's, by path; what is not there is forbidden, as the original said.
 
-    socket: ServerConnection
-    wanted: set[tuple[str, str]] = field(default_factory=set)
-    muted: bool = False
-    held: dict[tuple[str, str], str] = field(default_factory=dict)
-
-
-class StandinDlob:
-    """``stream_url`` and ``url`` hold while ``open`` is entered; ``play`` moves the time.
-
-    ``stream_fault`` is asked before each message to each client, ``request_fault`` before each
-    answer. ``files`` are the archive's, by path; what is not there is forbidden, as the original
-    said. ``browser``: the Data API answers only who seems to come from its site.
+    ``browser``: the Data API answers only who seems to come from its site.
     """
+
+    garbage = GARBAGE
 
     def __init__(
         self,
@@ -141,49 +108,19 @@ class StandinDlob:
         request_fault: Callable[[], Fault | None] = never,
         browser: bool = False,
     ) -> None:
-        self.fills, self.pause_s, self.browser = fills, pause_s, browser
-        self.stream_fault, self.request_fault = stream_fault, request_fault
+        self.fills, self.browser = fills, browser
         self.markets = {market: at for at, market in enumerate(fills)}
         first = min(rows[0].time_ms for rows in fills.values())
-        self.now = start_ms if start_ms is not None else first - first % MINUTE
-        self.end = max(rows[-1].time_ms for rows in fills.values()) // MINUTE * MINUTE + MINUTE
+        super().__init__(
+            start_ms if start_ms is not None else first - first % MINUTE,
+            max(rows[-1].time_ms for rows in fills.values()) // MINUTE * MINUTE + MINUTE,
+            pause_s=pause_s,
+            stream_fault=stream_fault,
+            request_fault=request_fault,
+        )
         self.candles = {market: candles_of(rows) for market, rows in fills.items()}
         self.files: dict[str, bytes] = {}
-        self.clients: list[Client] = []
-        self.requests: list[str] = []
-        self.connections = self.done = 0
         self.slot_lag = 0
-        self.stream_url = self.url = ""
-        self.listened = anyio.Event()
-        self._tasks: TaskGroup | None = None
-
-    def now_ms(self) -> int:
-        return self.now
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["StandinDlob"]:
-        """Serve both ports of the loopback until left; no connection survives."""
-        server = serve(self._talk, "127.0.0.1", 0, ping_interval=None, close_timeout=0.05)
-        async with server as stream, anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            http = await asyncio.start_server(self._answer_all, "127.0.0.1", 0)
-            self.stream_url = f"ws://127.0.0.1:{stream.sockets[0].getsockname()[1]}/ws"
-            self.url = f"http://127.0.0.1:{http.sockets[0].getsockname()[1]}"
-            try:
-                yield self
-            finally:
-                http.close()
-                for client in list(self.clients):
-                    client.socket.transport.abort()
-                tasks.cancel_scope.cancel()
-
-    async def play(self, until_ms: int | None = None) -> None:
-        """Tick through the fills once someone listens; afterwards the clock stands still."""
-        await self.listened.wait()
-        until_ms = self.end if until_ms is None else until_ms
-        while self.now < until_ms:
-            await self.tick()
-            await anyio.sleep(self.pause_s)
 
     async def tick(self) -> None:
         """Move to the next time a fill may be, and tell every client."""
@@ -257,18 +194,6 @@ class StandinDlob:
 
     # -- the stream
 
-    async def _talk(self, socket: ServerConnection) -> None:
-        client = Client(socket)
-        self.clients.append(client)
-        self.connections += 1
-        try:
-            async for text in socket:
-                await self._hear(client, json.loads(text))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.clients.remove(client)
-
     async def _hear(self, client: Client, said: dict[str, Any]) -> None:
         if said.get("type") != "subscribe":
             return
@@ -286,86 +211,27 @@ class StandinDlob:
         if len(client.wanted) == 2 * len(self.markets):
             self.listened.set()
 
-    async def _tell(self, channel: str, market: str, message: str) -> None:
-        for client in list(self.clients):
-            if (channel, market) in client.wanted:
-                with suppress(ConnectionClosed):
-                    await self._tell_one(client, channel, market, message)
-
-    async def _tell_one(self, client: Client, channel: str, market: str, message: str) -> None:
-        if client.muted:
-            if client.held.get(("", "")) == "heartbeats":
-                await client.socket.send('{"channel":"heartbeat"}')
-            return
-        fault = self.stream_fault()
-        self.done += fault is not None
-        if fault in CUTS:
-            await self._cut(client, fault)
-            return
-        if fault is Fault.LOST:
-            return
-        if fault is Fault.OUT_OF_ORDER and (channel, market) not in client.held:
-            client.held[channel, market] = message
-            return
-        before = [GARBAGE[self.done % len(GARBAGE)]] if fault is Fault.MALFORMED else []
-        if fault is Fault.STALE:
-            before.append(self.book_message(market, lag=10_000))
-        after = [message] if fault is Fault.DUPLICATE else []
-        if (channel, market) in client.held:
-            after.append(client.held.pop((channel, market)))
-        for text in (*before, message, *after):
-            await client.socket.send(text)
-
-    async def _cut(self, client: Client, fault: Fault | None) -> None:
-        client.muted = True
-        assert self._tasks is not None
-        if fault is Fault.HEARTBEATS:
-            client.held["", ""] = "heartbeats"
-        elif fault is Fault.ABORT:
-            client.socket.transport.abort()
-        elif fault is Fault.CLOSE:
-            self._tasks.start_soon(client.socket.close)
-        elif fault is Fault.OVERFLOW:
-            self._tasks.start_soon(client.socket.close, 1008, "Buffer overflow")
+    def _before(self, fault: Fault | None, name: str) -> list[str]:
+        stale = [self.book_message(name, lag=10_000)] if fault is Fault.STALE else []
+        return stale + super()._before(fault, name)
 
     # -- requests
 
-    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                target = head.split(" ")[1]
-                self.requests.append(target)
-                fault = self.request_fault()
-                self.done += fault is not None
-                if fault is Fault.DROPPED:
-                    return
-                writer.write(self._response(target, head.lower(), fault))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+    def _heard(self, head: str, body: bytes) -> str:
+        return head.split(" ")[1]
 
-    def _response(self, target: str, head: str, fault: Fault | None) -> bytes:
-        statuses = {Fault.TOO_MANY: 429, Fault.SERVER_ERROR: 500, Fault.FORBIDDEN: 403}
-        if fault in statuses:
-            return self._http(statuses[fault], b"null", "Retry-After: 0\r\n")
-        if fault is Fault.NOT_JSON:
-            return self._http(200, b"<html>a proxy's page</html>", "Content-Type: text/html\r\n")
-        parts = urlsplit(target)
-        path, asked = parts.path.strip("/").split("/"), dict(parse_qsl(parts.query))
+    def _response(self, asked: str, head: str, fault: Fault | None) -> bytes:
+        parts = urlsplit(asked)
+        path, given = parts.path.strip("/").split("/"), dict(parse_qsl(parts.query))
         if path[0] == "program":
             data = self.files.get(parts.path)
             if data is None:
                 return self._http(403, b"<Error><Code>AccessDenied</Code></Error>")
             return self._http(200, data[: len(data) // 2] if fault is Fault.TRUNCATED else data)
-        if path[0] == "market" and self.browser and "\r\norigin:" not in head:
+        if path[0] == "market" and self.browser and "\r\norigin:" not in head.lower():
             return self._http(403, b"Forbidden")
         try:
-            body = self._body(path, asked)
+            body = self._body(path, given)
         except KeyError:
             return self._http(400, b"Bad Request")
         return self._http(200, json.dumps(body).encode())
@@ -374,12 +240,6 @@ class StandinDlob:
         match path:
             case ["l2"]:
                 return self.book(asked["marketName"])
-            case ["topMakers"]:
-                names = [f"{asked['side']}-{asked['marketName']}-{at}" for at in range(9)]
-                return names[: int(asked["limit"])]
-            case ["priorityFees"]:
-                levels = {"min": 0, "medium": 12_000.5, "veryHigh": 1_000_000}
-                return levels | {"marketType": "perp", "marketIndex": asked["marketIndex"]}
             case ["market", market, "candles", "1"]:
                 return {"success": True, "records": self._candles(market, asked)}
             case ["market", market, "trades", *day]:
@@ -414,15 +274,6 @@ class StandinDlob:
             for at in told
         ]
 
-    def _http(self, status: int, body: bytes, more: str = "") -> bytes:
-        kind = "" if "Content-Type" in more else "Content-Type: application/json\r\n"
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-            f"Date: {formatdate(self.now // 1000, usegmt=True)}\r\n"
-            f"{kind}Content-Length: {len(body)}\r\n{more}\r\n"
-        )
-        return head.encode() + body
-
 
 def _level(price: int, direction: int, level: int) -> dict[str, Any]:
     size = level * 10**9
@@ -433,7 +284,7 @@ def _level(price: int, direction: int, level: int) -> dict[str, Any]:
 def _candle(open_ms: int, candle: Candle | None) -> dict[str, Any]:
     names = ("Open", "High", "Low", "Close")
     fills = {f"fill{name}": candle and getattr(candle, name.lower()) for name in names}
-    oracle = {f"oracle{name}": 150.25 for name in names}
+    oracle = {f"oracle{name}": candle.close + 0.001 if candle else 150.25 for name in names}
     volume = candle.volume if candle else 0
     return {"ts": open_ms // 1_000, **fills, **oracle, "baseVolume": volume, "quoteVolume": 0}
 

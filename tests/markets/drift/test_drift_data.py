@@ -203,14 +203,12 @@ async def test_lengths_the_api_has_not_and_an_empty_answer_are_told() -> None:
 # -- the book server
 
 
-async def test_the_book_server_tells_book_makers_and_fees() -> None:
+async def test_the_book_server_tells_the_book() -> None:
     standin = standin_at(5)
     async with asking(standin) as (_, server, _link):
         told = await server.l2(SOL)
         assert (told.market, told.slot) == (0, standin.now // 400)
         assert told.bid < told.mark < told.ask
-        assert await server.top_makers(SOL, "ask", 2) == ["ask-SOL-PERP-0", "ask-SOL-PERP-1"]
-        assert (await server.priority_fees(SOL, 0))["medium"] == 12_000.5
         with pytest.raises(DataError, match="has no DOGE-PERP"):
             await server.l2("DOGE-PERP")
 
@@ -219,9 +217,7 @@ async def test_an_answer_of_the_book_server_that_is_none_is_named() -> None:
     async with asking(spoiled(lambda body: {"bids": 1})) as (_, server, link):
         with pytest.raises(DataError, match="/l2 of SOL-PERP cannot be used: bad shape"):
             await server.l2(SOL)
-        with pytest.raises(DataError, match="/topMakers of SOL-PERP cannot be used"):
-            await server.top_makers(SOL, "bid")
-        assert link.counts[Trouble.BAD_SHAPE] == 2
+        assert link.counts[Trouble.BAD_SHAPE] == 1
 
 
 # -- the archive
@@ -273,13 +269,11 @@ async def test_files_make_the_bars_of_their_fills_and_a_file_a_replay_reads(
     history = from_files(folders[Record.TRADES], folders[Record.FUNDING], MINUTE, *span)
     assert rows(history) == played(standin.candles[SOL][:250])
     settled = select(history.events, history.events["kind"] == Kind.FUNDING)
-    assert settled["ts_known"].tolist() == [START + hour * HOUR + MINUTE for hour in (1, 2, 3, 4)]
+    assert settled["ts_known"].tolist() == [START + hour * HOUR + 7_000 for hour in (1, 2, 3, 4)]
     write(history, tmp_path / "SOL-PERP.feather")
     read = read_candles(tmp_path / "SOL-PERP.feather")
-    assert rows(read) == rows(history)
+    assert read.digest == history.digest
     assert read.fields == history.fields
-    paid_out = read.events["kind"] == Kind.FUNDING
-    assert select(read.events, paid_out).tobytes() == settled.tobytes()
 
 
 @pytest.mark.parametrize("fault", [Fault.TOO_MANY, Fault.SERVER_ERROR, Fault.DROPPED])
@@ -317,6 +311,20 @@ async def test_a_damaged_file_is_an_error_and_never_kept(
     assert kept(tmp_path) == {path[-8:]: data for path, data in files.items() if "trade" in path}
 
 
+@pytest.mark.parametrize("record", list(Record))
+async def test_a_file_with_the_header_of_another_is_an_error_and_never_kept(
+    record: Record, tmp_path: Path
+) -> None:
+    standin = archived(300)
+    (path,) = (path for path in standin.files if record in path)
+    (other,) = (path for path in standin.files if record not in path)
+    standin.files[path] = standin.files[other]
+    async with standin.open():
+        with pytest.raises(DataError, match=f"{record}/2025/20250504: not a file of {record}"):
+            await gather(standin, tmp_path, record, days=1)
+    assert kept(tmp_path) == {}
+
+
 async def test_a_host_that_is_gone_is_asked_no_more(tmp_path: Path) -> None:
     standin = archived(30)
     standin.request_fault = lambda: Fault.SERVER_ERROR
@@ -345,17 +353,34 @@ def paid(at_ms: int, rate: float, price: float) -> Settlement:
     return Settlement(SOL, at_ms, rate, price)
 
 
-def test_two_settlements_before_one_close_are_one_of_the_same_cash() -> None:
-    fills = [Fill(1 + at, START + at * HOUR, 1.0, 150.0) for at in (0, 3)]
+def test_a_settlement_is_told_when_it_was_known_and_its_rate_is_kept_to_the_bit() -> None:
+    history = bars_of([Fill(1 + at, START + at * MINUTE, 1.0, 150.0) for at in range(125)])
+    stamps = START + HOUR, START + 2 * HOUR + 7_000
+    told = [paid(at, 0.1 / 3, 150.7) for at in stamps]
+    joined = join_settlements(history, settlement_events(told))
+    settled = select(joined.events, joined.events["kind"] == Kind.FUNDING)
+    # a bar that closes on the very hour did not wait for what is settled then
+    assert settled["ts_known"].tolist() == [stamps[0] + 1, stamps[1]]
+    assert settled["rate"].tolist() == [0.1 / 3] * 2
+    assert joined.quality.notes[-1] == "2 hourly funding records inside"
+    assert "funding_rate" in joined.fields
+
+
+def test_two_settlements_before_one_close_are_one_of_the_same_cash(tmp_path: Path) -> None:
+    minutes = enumerate((0, 1, 180))
+    fills = [Fill(at, START + minute * MINUTE, 1.0, 150.0) for at, minute in minutes]
     history = bars_of(fills)
     told = [paid(START + HOUR + 7_000, 2e-5, 100.0), paid(START + 2 * HOUR + 7_000, 1e-5, 200.0)]
     joined = join_settlements(history, settlement_events(told))
     settled = select(joined.events, joined.events["kind"] == Kind.FUNDING)
-    assert settled["ts_known"].tolist() == [START + 3 * HOUR + MINUTE]
+    assert settled["ts_known"].tolist() == [START + 2 * HOUR + 7_000]
+    assert joined.quality.notes[-1] == "1 of them joined with the next: no bar closed between"
     cash = settled["rate"] * settled["settle_price"]
     assert cash == pytest.approx([2e-5 * 100 + 1e-5 * 200])
     assert settled["interval_hours"].tolist() == [2]
     assert np.isfinite(joined.events["funding_rate"][joined.events["kind"] == Kind.QUOTE]).all()
+    write(joined, tmp_path / "x.csv")
+    assert read_candles(tmp_path / "x.csv").digest == joined.digest
 
 
 def test_funding_outside_the_bars_is_left_out_and_said() -> None:

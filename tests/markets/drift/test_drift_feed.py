@@ -13,10 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standin_dlob import (
-    CUTS,
     HOUR,
     MINUTE,
-    REQUEST_FAULTS,
     SETTLED_AFTER_MS,
     STREAM_FAULTS,
     Fault,
@@ -24,6 +22,7 @@ from standin_dlob import (
     StandinDlob,
     fills_of,
 )
+from standin_stream import CUTS, REQUEST_FAULTS
 from worlds import START, walk
 
 from core.errors import ConfigError, DataError

@@ -16,7 +16,6 @@ from markets.drift.parse import (
     Snapshot,
     Trade,
     read_candle,
-    read_fees,
     read_message,
     read_page,
     read_settlement,
@@ -224,12 +223,6 @@ def test_a_page_says_whether_it_succeeded_and_what_follows() -> None:
     for body in wrong:
         with pytest.raises(Unreadable):
             read_page(body)
-
-
-def test_fees_are_numbers_by_level() -> None:
-    assert read_fees({"medium": 12.5, "marketIndex": 0, "marketType": "perp"}) == {"medium": 12.5}
-    with pytest.raises(Unreadable):
-        read_fees({"medium": "cheap"})
 
 
 @given(st.integers(1, 10**15), st.integers(1, 10**18))

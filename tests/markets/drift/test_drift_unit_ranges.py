@@ -25,7 +25,7 @@ TICKS = st.sampled_from([1, 10, 100, 1_000, 10_000])
 STEPS = st.sampled_from([1, 10**5, 10**7, 10**8])
 
 
-@given(price=st.floats(1e-6, 1e9), tick=TICKS, buying=st.booleans())
+@given(price=st.floats(1e-6, 2**63 / PRICE_PRECISION), tick=TICKS, buying=st.booleans())
 def test_a_price_comes_back_within_a_tick_and_on_our_side(
     price: float, tick: int, *, buying: bool
 ) -> None:
@@ -44,7 +44,7 @@ def test_every_integer_price_of_the_chain_is_read_to_the_last_digit_a_float_has(
     )
 
 
-@given(st.floats(-1e9, 1e9), STEPS)
+@given(st.floats(-(2**63) / BASE_PRECISION, 2**63 / BASE_PRECISION), STEPS)
 def test_a_size_comes_back_within_a_step_and_is_never_rounded_up(size: float, step: int) -> None:
     sent = base_to_chain(size, step)
     read, meant = Fraction(base_from_chain(sent)), Fraction(repr(size))

@@ -4,20 +4,11 @@ It plays candles tick by tick, as fast as asked, and does to its clients on requ
 falls silent, vanishes, closes, repeats, reorders, lies and refuses.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from email.utils import formatdate
-from enum import StrEnum
-from http import HTTPStatus
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import anyio
-from anyio.abc import TaskGroup
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from standin_stream import Client, Fault, StandinStream, never
 
 from markets.feeds.closing import Candle
 from markets.history import History
@@ -40,29 +31,16 @@ GARBAGE = (
 )
 
 
-class Fault(StrEnum):
-    """What can be done to a client: the first eight on the stream, the rest to a request."""
-
-    SILENT = "silent"
-    HALF_OPEN = "half open"
-    CLOSE = "close"
-    ABORT = "abort"
-    DUPLICATE = "duplicate"
-    OUT_OF_ORDER = "out of order"
-    LATE = "late"
-    MALFORMED = "malformed"
-    TOO_MANY = "429"
-    SERVER_ERROR = "500"
-    DROPPED = "dropped"
-    NOT_JSON = "not json"
-
-
-STREAM_FAULTS = tuple(Fault)[:8]
-REQUEST_FAULTS = tuple(Fault)[8:]
-
-
-def never() -> Fault | None:
-    return None
+STREAM_FAULTS = (
+    Fault.SILENT,
+    Fault.HALF_OPEN,
+    Fault.CLOSE,
+    Fault.ABORT,
+    Fault.DUPLICATE,
+    Fault.OUT_OF_ORDER,
+    Fault.LATE,
+    Fault.MALFORMED,
+)
 
 
 def candles_of(history: History) -> list[Candle]:
@@ -91,22 +69,10 @@ def grown(candle: Candle, ticks: int) -> Candle:
     )
 
 
-@dataclass(eq=False)
-class Client:
-    """One connection: what it subscribed to, and what is being done to it."""
+class StandinExchange(StandinStream):
+    """A bar has two ticks."""
 
-    socket: ServerConnection
-    wanted: set[tuple[str, str]] = field(default_factory=set)
-    muted: bool = False
-    held: dict[tuple[str, str], str] = field(default_factory=dict)
-
-
-class StandinExchange:
-    """``stream_url`` and ``info_url`` hold while ``open`` is entered; ``play`` moves the time.
-
-    ``stream_fault`` is asked before each message to each client, ``request_fault`` before each
-    answer. ``pause_s`` is real time between ticks, of which a bar has two.
-    """
+    garbage = GARBAGE
 
     def __init__(
         self,
@@ -120,52 +86,26 @@ class StandinExchange:
         retry_after: str = "0",
     ) -> None:
         self.candles, self.interval_ms = candles, interval_ms
-        self.pause_s, self.retry_after = pause_s, retry_after
-        self.stream_fault, self.request_fault = stream_fault, request_fault
+        self.retry_after = retry_after
         self.by_open = {
             coin: {candle.open_ms: candle for candle in rows} for coin, rows in candles.items()
         }
         longest = max(candles.values(), key=len)
-        self.now, self.end = longest[first].open_ms, longest[-1].open_ms + interval_ms
-        self.clients: list[Client] = []
-        self.requests: list[dict[str, Any]] = []
-        self.pings = self.connections = self.done = 0
-        self.stream_url = self.info_url = ""
+        super().__init__(
+            longest[first].open_ms,
+            longest[-1].open_ms + interval_ms,
+            pause_s=pause_s,
+            stream_fault=stream_fault,
+            request_fault=request_fault,
+        )
+        self.pings = 0
         self.settled_after_ms = SETTLED_AFTER_MS
-        # set once a client follows everything, and whenever one has left
-        self.listened, self.left = anyio.Event(), anyio.Event()
-        self._tasks: TaskGroup | None = None
 
-    def now_ms(self) -> int:
-        return self.now
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["StandinExchange"]:
-        """Serve both ports of the loopback until left; no connection survives."""
-        server = serve(self._talk, "127.0.0.1", 0, ping_interval=None, close_timeout=0.05)
-        async with server as stream, anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            info = await asyncio.start_server(self._answer_all, "127.0.0.1", 0)
-            self.stream_url = f"ws://127.0.0.1:{stream.sockets[0].getsockname()[1]}/ws"
-            self.info_url = f"http://127.0.0.1:{info.sockets[0].getsockname()[1]}"
-            try:
-                yield self
-            finally:
-                info.close()
-                for client in list(self.clients):
-                    client.socket.transport.abort()
-                tasks.cancel_scope.cancel()
-
-    async def play(self, until_ms: int | None = None) -> None:
-        """Tick through the candles once someone listens; afterwards the clock stands still."""
-        await self.listened.wait()
-        until_ms = self.end if until_ms is None else until_ms
-        while self.now < until_ms:
-            await self.tick()
-            await anyio.sleep(self.pause_s)
+    @property
+    def info_url(self) -> str:
+        return self.url
 
     async def tick(self) -> None:
-        """Move to the next tick, and tell every client."""
         open_ms = self.now - self.now % self.interval_ms
         stops = [open_ms + int(share * self.interval_ms) for share in TICKS]
         stops.append(open_ms + self.interval_ms + stops[0] - open_ms)
@@ -225,19 +165,6 @@ class StandinExchange:
 
     # -- the stream
 
-    async def _talk(self, socket: ServerConnection) -> None:
-        client = Client(socket)
-        self.clients.append(client)
-        self.connections += 1
-        try:
-            async for text in socket:
-                await self._hear(client, json.loads(text))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.clients.remove(client)
-            self.left.set()
-
     async def _hear(self, client: Client, said: dict[str, Any]) -> None:
         if said["method"] == "ping":
             self.pings += 1
@@ -256,29 +183,8 @@ class StandinExchange:
         if message is not None and not client.muted:
             await client.socket.send(message)
 
-    async def _tell(self, kind: str, coin: str, message: str) -> None:
-        for client in list(self.clients):
-            if (kind, coin) in client.wanted and not client.muted:
-                with suppress(ConnectionClosed):
-                    await self._tell_one(client, kind, coin, message)
-
-    async def _tell_one(self, client: Client, kind: str, coin: str, message: str) -> None:
-        fault = self.stream_fault()
-        self.done += fault is not None
-        if fault in (Fault.SILENT, Fault.HALF_OPEN, Fault.CLOSE, Fault.ABORT):
-            await self._cut(client, fault)
-            return
-        if fault is Fault.OUT_OF_ORDER and (kind, coin) not in client.held:
-            client.held[kind, coin] = message
-            return
-        before = self._late(coin) if fault is Fault.LATE else []
-        if fault is Fault.MALFORMED:
-            before.append(GARBAGE[self.done % len(GARBAGE)])
-        after = [message] if fault is Fault.DUPLICATE else []
-        if (kind, coin) in client.held:
-            after.append(client.held.pop((kind, coin)))
-        for text in (*before, message, *after):
-            await client.socket.send(text)
+    def _before(self, fault: Fault | None, name: str) -> list[str]:
+        return self._late(name) if fault is Fault.LATE else super()._before(fault, name)
 
     def _late(self, coin: str) -> list[str]:
         """A candle closed long ago again, altered every other time."""
@@ -288,67 +194,22 @@ class StandinExchange:
             candle = candle._replace(close=candle.low, volume=candle.volume + 1, trades=99)
         return [] if candle is None else [self.candle_message(coin, candle)]
 
-    async def _cut(self, client: Client, fault: Fault) -> None:
-        client.muted = True
-        if fault is Fault.HALF_OPEN:
-            client.socket.transport.pause_reading()
-        elif fault is Fault.ABORT:
-            client.socket.transport.abort()
-        elif fault is Fault.CLOSE:
-            assert self._tasks is not None
-            self._tasks.start_soon(client.socket.close)
-
     # -- /info
 
-    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    int(line.split(b":")[1])
-                    for line in head.lower().split(b"\r\n")
-                    if line.startswith(b"content-length:")
-                )
-                body = json.loads(await reader.readexactly(length))
-                self.requests.append(body)
-                fault = self.request_fault()
-                self.done += fault is not None
-                if fault is Fault.DROPPED:
-                    return
-                writer.write(self._response(body, fault))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+    def _heard(self, head: str, body: bytes) -> Any:
+        return json.loads(body)
 
-    def _response(self, body: dict[str, Any], fault: Fault | None) -> bytes:
-        if fault is Fault.TOO_MANY:
-            return self._http(429, b"null", f"Retry-After: {self.retry_after}\r\n")
-        if fault is Fault.SERVER_ERROR:
-            return self._http(500, b"null")
-        if fault is Fault.NOT_JSON:
-            return self._http(200, b"<html>")
+    def _response(self, asked: Any, head: str, fault: Fault | None) -> bytes:
         answers = {
             "meta": self._meta,
             "candleSnapshot": self._snapshot,
             "fundingHistory": self._settled,
         }
         try:
-            answer = answers[body["type"]](body)
+            answer = answers[asked["type"]](asked)
         except KeyError:
             return self._http(422, b"Failed to deserialize the JSON body into the target type")
         return self._http(200, json.dumps(answer).encode())
-
-    def _http(self, status: int, body: bytes, more: str = "") -> bytes:
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-            f"Date: {formatdate(self.now // 1000, usegmt=True)}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
-        )
-        return head.encode() + body
 
     def _meta(self, _body: dict[str, Any]) -> Any:
         return {

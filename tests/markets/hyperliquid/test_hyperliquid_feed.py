@@ -13,7 +13,6 @@ import anyio
 import numpy as np
 import pytest
 from standin_exchange import (
-    REQUEST_FAULTS,
     SETTLED_AFTER_MS,
     STREAM_FAULTS,
     TICKS,
@@ -21,6 +20,7 @@ from standin_exchange import (
     StandinExchange,
     candles_of,
 )
+from standin_stream import REQUEST_FAULTS
 from worlds import MINUTE, START, walk
 
 from core.errors import ConfigError, DataError

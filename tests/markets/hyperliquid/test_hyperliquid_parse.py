@@ -12,14 +12,15 @@ from standin_exchange import GARBAGE
 from core.instrument import Instrument
 from markets.feeds.closing import Candle
 from markets.feeds.link import Trouble
+from markets.feeds.reading import Reading
 from markets.hyperliquid.parse import (
     Acknowledged,
     Book,
     CandleUpdate,
     Context,
     Listing,
+    Message,
     Pong,
-    Reading,
     Settlement,
     Trade,
     instrument_terms,
@@ -60,7 +61,7 @@ BOOK = {"coin": "BTC", "levels": LEVELS, "time": 1754450974231}
 TRADE = {"coin": "SOL", "side": "A", "px": "13.6", "sz": "3.1", "time": 1754450974231, "tid": 7}
 
 
-def said(channel: str, data: Any) -> Reading:
+def said(channel: str, data: Any) -> Reading[Message]:
     return read_message(json.dumps({"channel": channel, "data": data}))
 
 

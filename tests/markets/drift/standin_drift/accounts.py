@@ -146,6 +146,7 @@ class Accounts:
             "cumulativeFundingRateLong": market.funding_long,
             "cumulativeFundingRateShort": market.funding_short,
             "lastFundingRate": market.funding_rate,
+            "lastFundingRateTs": market.funding_s,
             "lastFundingRateLong": market.funding_rate,
             "lastFundingRateShort": market.funding_rate,
             "lastFundingOracleTwap": oracle.twap,

@@ -103,13 +103,15 @@ class Desk:
         self.chain.world.state = state
         self.chain.publish()
 
-    def settle_hour(self, market: int, rate: int) -> None:
-        """An hour's funding in 1e9 quote per base; longs pay if positive, when next touched."""
+    def settle_hour(self, market: int, rate: int, at_s: int | None = None) -> None:
+        """An hour's funding in 1e9 quote per base; longs pay if positive, when next touched. It is
+        stamped with the chain's time unless another is given."""
         with self.chain.world.edit() as draft:
             perp = draft.perp(market)
             perp.funding_rate = rate
             perp.funding_long += rate
             perp.funding_short += rate
+            perp.funding_s = self.chain.now_s if at_s is None else at_s
         self.chain.publish()
 
     def fund(self, wallet: str, lamports: int) -> None:

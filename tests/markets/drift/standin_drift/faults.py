@@ -42,6 +42,10 @@ class Faults:
     fork_slots: int = 10
 
     lose_notice: float = 0
+    delay_notice: float = 0
+    delay_notice_slots: int = 20
+    false_notice: float = 0
+    """It tells of a signature that it has not seen, at any slot until then."""
     duplicate_notice: float = 0
     reorder_notice: float = 0
     """Held back until after the socket's next notice."""

@@ -100,7 +100,7 @@ class Program:
         if params["bitFlags"] & IOC:
             raise Refused("InvalidOrderIOC", "immediate_or_cancel order must be in place_and_make")
         user = call.draft.user(call.metas[1].key)
-        self.need_maps(call, user, params["marketIndex"], writable=False)
+        self.need_maps(call, {params["marketIndex"], *user.markets()})
         order = self.place(call, user, params)
         if order is not None:
             call.orders.append(recorded(user, order))
@@ -117,7 +117,7 @@ class Program:
             raise Refused("InvalidOrderPostOnly", "post_only cant be used in place_and_take")
         user = call.draft.user(call.metas[1].key)
         index = params["marketIndex"]
-        self.need_maps(call, user, index, writable=True)
+        self.need_maps(call, {index, *user.markets()}, writable=index)
         makers = self.makers(call, user)
         condition, percent = 0, 100
         if successCondition is not None:
@@ -142,6 +142,7 @@ class Program:
         direction: str | None,
     ) -> None:
         user = call.draft.user(call.metas[1].key)
+        self.need_maps(call, user.markets())
         for order in list(user.orders.values()):
             if (
                 marketType in (None, "Perp")
@@ -179,20 +180,18 @@ class Program:
 
     # -- parts of them
 
-    def need_maps(self, call: Call, user: User, index: int, *, writable: bool) -> None:
-        """The market, its oracle and all the user stands in must be among the accounts."""
+    def need_maps(self, call: Call, markets: set[int], *, writable: int | None = None) -> None:
+        """These markets and their oracles must be among the accounts, and one of them writable."""
         passed = {meta.key: meta for meta in call.remaining}
         world = self.world
-        if index not in world.perps:
-            raise Refused("PerpMarketNotFound", f"market {index}")
-        for market in {index, *user.markets()}:
+        for market in markets:
             key = world.perp_key(market)
-            if key not in passed:
+            if market not in world.perps or key not in passed:
                 raise Refused("PerpMarketNotFound", f"market {market}")
             if world.oracle_key(world.perps[market].feed) not in passed:
                 raise Refused("OracleNotFound", f"oracle of market {market}")
-        if writable and not passed[world.perp_key(index)].writable:
-            raise Refused("MarketWrongMutability", f"market {index}")
+        if writable is not None and not passed[world.perp_key(writable)].writable:
+            raise Refused("MarketWrongMutability", f"market {writable}")
         if world.spot_key(0) not in passed:
             raise Refused("SpotMarketNotFound", "market 0")
 

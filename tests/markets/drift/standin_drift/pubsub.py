@@ -48,6 +48,8 @@ class Line:
     subscriptions: dict[int, Subscription] = field(default_factory=dict)
     out: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue)
     held: str | None = None
+    late: list[tuple[int, str]] = field(default_factory=list)
+    """Notices by the slot they are put off to."""
 
 
 class Pubsub:
@@ -124,12 +126,13 @@ class Pubsub:
 
     def tell_all(self) -> None:
         for line in list(self.lines):
+            self.tell_late(line)
             for subscription in list(line.subscriptions.values()):
                 slot = self.slot_of(subscription)
                 for at, value in self.news[subscription.kind](subscription, slot):
                     self.notify(line, notice(subscription, at, value))
                     if subscription.kind == "signature":
-                        del line.subscriptions[subscription.number]
+                        line.subscriptions.pop(subscription.number, None)  # closed, perhaps
 
     def changed(self, subscription: Subscription, key: str, slot: int) -> Any:
         """The account if it changed since it was told, or None."""
@@ -176,12 +179,23 @@ class Pubsub:
         landed = self.node.find(subscription.params[0])
         if landed is not None and landed.slot <= slot:
             yield slot, {"err": landed.err}
+        elif self.node.strike("false_notice"):
+            yield slot, {"err": None}
 
     # -- and how it goes wrong
+
+    def tell_late(self, line: Line) -> None:
+        due = [text for slot, text in line.late if slot <= self.chain.slot]
+        line.late = [one for one in line.late if one[0] > self.chain.slot]
+        for text in due:
+            line.out.put_nowait(text)
 
     def notify(self, line: Line, text: str) -> None:
         strike = self.node.strike
         if strike("lose_notice"):
+            return
+        if strike("delay_notice"):
+            line.late.append((self.chain.slot + self.node.faults.delay_notice_slots, text))
             return
         if strike("close_abrupt"):
             line.connection.transport.abort()

@@ -80,6 +80,8 @@ class PerpMarket:
     funding_long: int = 0
     funding_short: int = 0
     funding_rate: int = 0
+    funding_s: int = 0
+    """When it last settled funding."""
     base_long: int = 0
     base_short: int = 0
     next_fill_id: int = 1
