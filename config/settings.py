@@ -59,8 +59,9 @@ class Models(Section):
     that keeps every call, and the most money to spend, nothing unless it is said here.
 
     ``arms`` are weights by prompt and version. An agent's code runs in the first sandbox of the
-    list that proves itself, and without one not at all. The key of a service, which the file names,
-    comes from the systemd credential ``models_keys__NAME``, ``LOCKSTEP__MODELS__KEYS__NAME``, or a
+    list that proves itself, and without one not at all; Daytona costs of the same money, and
+    ``model_day_usd.daytona`` limits it alone. The key of a service, which the file names, comes
+    from the systemd credential ``models_keys__NAME``, ``LOCKSTEP__MODELS__KEYS__NAME``, or a
     file of ``key_files`` that only its owner may read.
     """
 
@@ -189,9 +190,12 @@ class Drift(Section):
     ``makers`` are users to trade against; ``book_server`` is asked for them where it is given.
     ``collar`` is how far from the oracle a price may lie, ``ttl_s`` how long an order may live;
     with ``only_if_filled`` one that would meet nothing fails, instead of landing without a fill.
+    ``sockets`` are the endpoints' websockets, in their order, where they are not one port up from
+    a port that is named, else the same; one that cannot be had costs a second or two an order.
     """
 
     endpoints: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
     program: str = ""
     authority: str = ""
     sub_account: int = Field(0, ge=0, le=65_535)

@@ -13,6 +13,7 @@ from daemon.commands import (
     audit,
     cassette,
     catalogue,
+    cross_validate,
     data,
     demo,
     doctor,
@@ -131,6 +132,7 @@ app.command(epilog=replay.EPILOG)(replay.replay)
 app.command(epilog=propose.EPILOG)(propose.propose)
 app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command("walk-forward", epilog=walk_forward.EPILOG)(walk_forward.walk_forward)
+app.command("cross-validate", epilog=cross_validate.EPILOG)(cross_validate.cross_validate)
 app.command(epilog=worker.EPILOG)(worker.worker)
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=runs.RUNS_EPILOG)(runs.runs)

@@ -4,6 +4,7 @@ Time is virtual and moves whenever somebody waits or asks. A block lands transac
 abandoned with all that is in it until it is final, and nodes see it late: each endpoint has several
 nodes behind it, each answer comes from any of them, and a node may stand still for minutes. Sends
 are dropped, delayed, reordered, doubled, refused although passed on, and failed although landed.
+Hints are late, false, or never come.
 """
 
 import json
@@ -58,6 +59,8 @@ class Faults:
     unfilled: float = 0.15
     partial: float = 0.3
     unsignable: float = 0.03
+    mute: float = 0.3
+    lie: float = 0.2
 
 
 NO_FAULTS = Faults(**dict.fromkeys(Faults.__dataclass_fields__, 0.0))
@@ -277,6 +280,18 @@ class ModelEndpoint:
         if landed is None or landed.slot > view - FINAL_SLOTS:
             return None
         return landed.fills
+
+    async def hint(self, signature: str) -> None:
+        """Once the transaction is final, or some slots later; or at once, or never."""
+        world = self._world
+        if world.struck(world.faults.mute):
+            raise Unreachable("not heard")
+        late = world.chance.randint(0, 100) if world.struck(world.faults.delay) else 0
+        while not world.struck(world.faults.lie / 100):
+            seen = self._seen(signature, world.slot - late)
+            if seen and seen.level is Level.FINALIZED:
+                return
+            await lowlevel.checkpoint()
 
     async def height(self) -> int:
         """The newest height, by which a transaction's life is set."""

@@ -89,6 +89,10 @@ class Desk:
         return row[0]
 
 
+def books_of(instrument: int) -> range:
+    return range(instrument * BOOKS_EACH, (instrument + 1) * BOOKS_EACH)
+
+
 async def process(desk: Desk, chain: ModelChain, store: MemoryAttempts, ttl_ms: int) -> None:
     """One process, from its recovery until all intents are done or it crashes."""
     world = desk.world
@@ -96,6 +100,7 @@ async def process(desk: Desk, chain: ModelChain, store: MemoryAttempts, ttl_ms: 
         chain,
         store,
         desk.tell,
+        books=books_of,
         held=desk.held,
         halted=desk.halted,
         ttl_ms=ttl_ms,

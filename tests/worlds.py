@@ -1,6 +1,7 @@
 """Small markets and setups for tests: bars from a list of prices, books from a strategy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from backtest.assemble import BookSetup, Setup
 from backtest.replay import replay
 from backtest.run import Run
+from backtest.sweep.sweep import Subject
 from core.engine import Book
 from core.instrument import Instrument
 from core.model import Kind
 from core.strategy import Param, Strategy
 from markets.history import History, Quality, assemble, make_bars, make_events
 from risk.limits import Limits, Sizing, SizingRule
+from strategies.trend import TREND
 
 MINUTE = 60_000
 START = 1_746_316_800_000  # 2025-05-04 00:00 UTC, a day's first moment
@@ -137,3 +140,22 @@ def scripted(
 def play(history: History, setup: Setup, **more: Any) -> Run:
     """Replay one history on instrument X."""
     return replay(setup, {"X": history}, **more)
+
+
+def subject(*histories: History, strategy: Strategy = TREND, **terms: Any) -> Subject:
+    """What is swept: one book an instrument, X, Y, ..., with costs."""
+    names = [chr(ord("X") + place) for place in range(len(histories))]
+    setup = one_book(strategy, **{"fee_rate": 5e-4, "slippage_bps": 2.0, **terms})
+    (entry,), (instrument,) = setup.books, setup.instruments
+    books = tuple(
+        replace(entry, book=replace(entry.book, name=f"on {name}", instrument=name))
+        for name in names
+    )
+    setup = replace(
+        setup, books=books, instruments=tuple(replace(instrument, name=name) for name in names)
+    )
+    return Subject(
+        setup=setup,
+        books=frozenset(entry.book.name for entry in books),
+        histories=dict(zip(names, histories, strict=True)),
+    )

@@ -1,11 +1,14 @@
 """Forks daemons for tests out of a process that has imported and compiled everything already.
 
-A start then takes a tenth of the time, and what dies by SIGKILL is a process like any other. Each
-line of stdin is a JSON list, the script's name and its words; each of stdout its exit code.
+A start then takes a tenth of the time, and what dies by SIGKILL is a process like any other. Its
+words are the scripts' names. Each line of stdin is a JSON list, a script's name and its words; each
+of stdout its exit code.
 """
 
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -13,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LIFE_S_MAX = 3_600
 
 
 class Nursery:
@@ -32,10 +37,10 @@ class Nursery:
 
 
 @contextmanager
-def opened(errors: Path) -> Iterator[Nursery]:
+def opened(errors: Path, *scripts: str) -> Iterator[Nursery]:
     with errors.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *scripts],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
@@ -47,22 +52,21 @@ def opened(errors: Path) -> Iterator[Nursery]:
             process.stdin.close()
 
 
-def _warmed() -> dict[str, Any]:
-    """The scripts by name, with what they need of data and compiled code at hand."""
-    import live_child
-    import venue_child
-
+def _warmed(script: str) -> Any:
+    """A script's main, with what it needs of data and compiled code at hand."""
+    child = importlib.import_module(f"{script}_child")  # it makes our own packages importable
     from backtest.assemble import assemble
+    from markets.history import merge
 
-    for child, setup in ((live_child, live_child.setup()), (venue_child, venue_child.setup())):
-        world = child.shelf_world(child.STRATEGY, child.BARS)
-        engine = assemble(setup, {name: history.fields for name, history in world.items()})
-        engine.warm(live_child.tape(child.STRATEGY, child.BARS))
-    return {"live": live_child.main, "venue": venue_child.main}
+    setup, world = child.warmth()
+    engine = assemble(setup, {name: history.fields for name, history in world.items()})
+    engine.warm(merge(list(world.values())))
+    return child.main
 
 
 def _born(main: Any, words: list[str]) -> None:
     os.dup2(2, 1)  # the log goes where errors go
+    signal.alarm(LIFE_S_MAX)
     sys.argv = ["", *words]
     code = 1
     try:
@@ -77,7 +81,7 @@ def _born(main: Any, words: list[str]) -> None:
 
 
 def main() -> None:
-    scripts = _warmed()
+    scripts = {script: _warmed(script) for script in sys.argv[1:]}
     for line in sys.stdin:
         script, *words = json.loads(line)
         child = os.fork()

@@ -27,7 +27,7 @@ from core.model import Records  # noqa: E402
 from core.ports import Journal  # noqa: E402
 from daemon.journal import open_journal, sqlite_url  # noqa: E402
 from daemon.live.service import Service, open_service, paper_row, run_service  # noqa: E402
-from markets.history import merge  # noqa: E402
+from markets.history import History, merge  # noqa: E402
 
 BARS = 900
 STRATEGY = "e3"
@@ -37,6 +37,11 @@ RUN = "paper-test"
 def setup() -> Setup:
     """The shelf's."""
     return shelf_setup(STRATEGY)
+
+
+def warmth() -> tuple[Setup, dict[str, History]]:
+    """What a process has to have compiled and at hand before this one is forked from it."""
+    return setup(), shelf_world(STRATEGY, BARS)
 
 
 def tape(strategy: str = STRATEGY, bars: int = BARS) -> Records:

@@ -144,6 +144,7 @@ async def lived(database: Engine, world: World, chain: ModelChain) -> Service:
         chain,
         SqlAttempts(database, RUN),
         service.inbox.put,
+        books=lambda _instrument: range(len(engine.books)),
         held=lambda book: float(engine.arrays["positions"]["quantity"][book]),
         halted=lambda: False,
         ttl_ms=TTL_MS,

@@ -24,11 +24,12 @@ from backtest.replay import MemoryJournal, NoAdvisor, NoVenue, Tape
 from backtest.run import Run
 from core.errors import JournalError, UnknownName
 from core.loop import run as run_loop
-from core.model import ExitReason, Records, Result
+from core.model import ExitReason, Kind, Records, Result
 from daemon.journal import (
     RunMode,
     begin_run,
     finish_run,
+    last_settled_ms,
     list_runs,
     open_journal,
     read_events,
@@ -87,6 +88,14 @@ def test_sums_of_the_rows_are_the_totals_of_the_run(recorded: tuple[Engine, Run]
     last = rows(engine, "SELECT equity_micros FROM equity ORDER BY seq DESC LIMIT 1")
     assert last == [(int(run.track["equity_micros"][-1]),)]
     assert rows(engine, "SELECT count(*) FROM modes") == [(len(of(run, Result.MODE)),)]
+
+
+def test_the_last_settlement_of_each_instrument_is_found(recorded: tuple[Engine, Run]) -> None:
+    engine, run = recorded
+    settled = run.block[run.block["kind"] == Kind.FUNDING]
+    told = {i: int(settled["ts_event"][settled["instrument"] == i].max()) for i in (0, 1)}
+    assert last_settled_ms(engine, run.run_id, 2) == told
+    assert last_settled_ms(engine, "another", 2) == {}
 
 
 def test_every_intent_has_a_check_with_its_rule(recorded: tuple[Engine, Run]) -> None:

@@ -87,7 +87,7 @@ def settled(journal: Path, venue: StandinVenue) -> None:
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Where the daemons that are killed come from."""
-    with opened(tmp_path_factory.mktemp("nursery") / "errors") as made:
+    with opened(tmp_path_factory.mktemp("nursery") / "errors", "live", "venue") as made:
         yield made
 
 

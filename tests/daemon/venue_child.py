@@ -28,6 +28,7 @@ from daemon.journal import open_journal, sqlite_url
 from daemon.live.inbox import fill_event
 from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.supervisor import Task
+from markets.history import History
 
 STRATEGY, BARS = "trend", 150
 LINE_BYTES_MAX = 1 << 20
@@ -38,6 +39,11 @@ def setup() -> Setup:
     shelf = shelf_setup(STRATEGY)
     instruments = tuple(replace(each, external=True) for each in shelf.instruments)
     return replace(shelf, instruments=instruments)
+
+
+def warmth() -> tuple[Setup, dict[str, History]]:
+    """What a process has to have compiled and at hand before this one is forked from it."""
+    return setup(), shelf_world(STRATEGY, BARS)
 
 
 class SocketVenue:
