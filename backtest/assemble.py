@@ -69,6 +69,20 @@ class Setup:
         for setup in self.books:
             if setup.book.instrument not in names:
                 raise UnknownName("instrument", setup.book.instrument, names)
+        if len(self._correlation_spans) > 1:
+            raise ConfigError(
+                "limit correlation_bars differs between books: correlation is estimated once"
+            )
+
+    @property
+    def _correlation_spans(self) -> set[float]:
+        limits = [setup.limits for setup in self.books]
+        return {one.correlation_bars for one in limits if one.correlated_notional_max > 0}
+
+    @property
+    def correlation_bars(self) -> int:
+        """The span over which correlation is estimated, 0 where no book is limited by it."""
+        return int(max(self._correlation_spans, default=0))
 
 
 def ports() -> Ports:
@@ -90,6 +104,10 @@ def sizing_inputs(setup: BookSetup) -> tuple[Use | None, Use | None]:
     return volatility, atr(window=ATR_WINDOW) if rule == SizingRule.ATR_RISK else None
 
 
+def _threshold(limits: Limits) -> float | None:
+    return limits.correlation_above if limits.correlated_notional_max > 0 else None
+
+
 def assemble(
     setup: Setup, carried: Mapping[str, frozenset[str]], *, tell_all: bool = False
 ) -> Engine:
@@ -99,13 +117,17 @@ def assemble(
     Raises MissingInput when a strategy needs a field that is not carried.
     """
     inputs = [sizing_inputs(book) for book in setup.books]
+    limits = [book.limits for book in setup.books]
     terms = Terms(
         ports=ports(),
-        limits=limits_records([*(book.limits for book in setup.books), setup.limits]),
+        limits=limits_records([*limits, setup.limits]),
         sizing=sizing_records([(book.sizing, book.limits) for book in setup.books]),
         regime=REGIME(),
         volatility=[volatility for volatility, _ in inputs],
         atr=[true_range for _, true_range in inputs],
+        flatten=[setup.limits.flatten_on_halt or one.flatten_on_halt for one in limits],
+        correlation=[_threshold(one) for one in limits],
+        correlation_bars=setup.correlation_bars,
     )
     return Engine(
         setup.instruments,

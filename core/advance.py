@@ -8,6 +8,7 @@ step at whatever is not plainly such a bar. Live, replay and sweeps all fold thr
 from typing import Any
 
 from core.compiled import bits, call_decide, compiled, floats, inlined
+from core.desk import unwinds
 from core.ledger import equity_micros, gain, micros
 from core.model import EVENT, MARKET, TRACK, Kind
 from core.outcomes import ROWS_PER_EVENT_MAX
@@ -44,6 +45,8 @@ def _coasts(state: Any, instrument: Any) -> bool:
     """Whether bars of this instrument may move nothing: one book, and nothing of it under way."""
     b = instrument.books_at
     if instrument.books_end - b != 1 or not instrument.open or account_of(state).working != 0:
+        return False
+    if state.correlation_bars > 0 or unwinds(state, b):
         return False
     book, spent = book_of(state, b), position_of(state, b).spent
     asks = book.consent or book.consult_ms > 0
@@ -158,6 +161,9 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
             _put_back(state, b, event, values, seq + folded, told, unrealised, notional, digest)
             watch_equity(state)
             alarm, peak = account.alarm_micros, account.peak_micros
+            # a halt may have begun to close books: then this bar is the last that coasts
+            calm = account.working == 0 and not unwinds(state, b)
+            settled, same, count = settled and calm, same and calm, count if calm else folded
         if tiled:
             measure_equity(tally, equity)
         else:

@@ -1,10 +1,12 @@
-"""From a decision to an order: plan, size, review. It runs only when a book wants something."""
+"""From a decision to an order: plan, size, review. It runs only when a book wants something, or a
+halt closes it."""
 
 import math
 from typing import Any
 
 from core.advice import consents
-from core.compiled import call_code, call_value, compiled, floats
+from core.compiled import call_code, call_value, compiled, floats, inlined
+from core.exposure import lay_exposures, note_busy, worst_case
 from core.fills import cancel_orders
 from core.ledger import equity_micros, to_lots
 from core.model import (
@@ -13,7 +15,7 @@ from core.model import (
     PROBABILITY,
     VOLUME,
     ExitReason,
-    InstrumentKind,
+    Mode,
     OrderStatus,
     OrderStyle,
     Result,
@@ -35,55 +37,6 @@ from core.state import (
 )
 
 MINUTE_MS = 60_000
-
-
-@compiled
-def _margin(instrument: Any, quantity: float) -> float:
-    """Collateral that ``quantity`` ties up, in quote: margin of a perpetual, stake of a binary."""
-    if instrument.kind == InstrumentKind.BINARY:
-        stake = instrument.price if quantity > 0.0 else 1.0 - instrument.price
-        return float(abs(quantity) * stake)
-    return float(abs(quantity) * instrument.price / instrument.leverage)
-
-
-@compiled
-def _worst_case(instrument: Any, stop_loss: float, quantity: float) -> float:
-    """Most that ``quantity`` can lose, in quote: its margin, or the stop where that is nearer."""
-    margin = _margin(instrument, quantity)
-    if instrument.kind == InstrumentKind.BINARY or stop_loss <= 0.0:
-        return margin
-    return min(margin, abs(quantity) * instrument.price * stop_loss)
-
-
-@compiled
-def _exposures(state: Any, b: int, quantity: float) -> None:
-    """Sum what every book would hold with its open orders, and this quantity, filled."""
-    desk, mine = desk_of(state), book_of(state, b)
-    home = instrument_of(state, mine.instrument)
-    desk.instrument_notional = 0.0
-    desk.strategy_notional = 0.0
-    desk.gross_notional = 0.0
-    desk.pending_notional = 0.0
-    desk.cluster_risk = 0.0
-    desk.margin = 0.0
-    for k in range(state.books_n):
-        book, position = book_of(state, k), position_of(state, k)
-        instrument = instrument_of(state, book.instrument)
-        held = position.quantity + position.pending
-        if k == b:
-            held += quantity
-        if held == 0.0 and position.pending == 0.0:
-            continue
-        notional = abs(held) * instrument.price
-        desk.gross_notional += notional
-        desk.pending_notional += abs(position.pending) * instrument.price
-        desk.margin += _margin(instrument, held)
-        if book.instrument == mine.instrument:
-            desk.instrument_notional += notional
-        if book.strategy == mine.strategy:
-            desk.strategy_notional += notional
-        if instrument.cluster == home.cluster:
-            desk.cluster_risk += _worst_case(instrument, book.stop_loss, held)
 
 
 @compiled
@@ -128,17 +81,18 @@ def _lay_desk(state: Any, b: int, quantity: float) -> None:
     desk, book = desk_of(state), book_of(state, b)
     instrument = instrument_of(state, book.instrument)
     desk.order_notional = abs(quantity) * instrument.price
-    desk.order_risk = _worst_case(instrument, book.stop_loss, quantity)
+    desk.order_risk = worst_case(instrument, book.stop_loss, quantity)
     _lay_past(state, b, quantity)
-    _exposures(state, b, quantity)
+    lay_exposures(state, b, quantity)
 
 
 @compiled
 def _free_row(state: Any) -> int:
     """A row for a new order; there is one, for a book asks only while none of its orders works."""
-    k = 0
-    while order_of(state, k).status != OrderStatus.FREE:
+    account, k = account_of(state), 0
+    while k < account.orders_end and order_of(state, k).status != OrderStatus.FREE:
         k += 1
+    account.orders_end = max(account.orders_end, k + 1)
     return k
 
 
@@ -190,6 +144,7 @@ def _approve(state: Any, b: int, exit_code: int) -> None:
     position.pending = to_lots(position.pending + intent.quantity, instrument.lot)
     position.order_ts = account.now
     position.order_quantity = intent.quantity
+    note_busy(state, b)
     row = emit_order(state, Result.APPROVED, order)
     row.target = intent.target
     row.confidence = intent.confidence
@@ -288,16 +243,50 @@ def pursue(state: Any, b: int, target: float, confidence: float, exit_code: int)
 
 
 @compiled
-def close_book(state: Any, b: int) -> None:
-    """An operator closes a book: it stays flat until its strategy changes its mind.
+def close_book(state: Any, b: int, exit_code: int) -> None:
+    """Close a book for its strategy: it stays flat until that changes its mind.
 
     An order that still works is cancelled first, or it would fill after the close.
     """
     position = position_of(state, b)
-    position.spent = position.target if position.asked == 0 else position.asked_target
+    wish = position.target if position.asked == 0 else position.asked_target
+    # what a book that is closed a second time wished for is already noted
+    if wish != 0.0:
+        position.spent = wish
     cancel_orders(state, b)
     if position.quantity != 0.0 and position.working == 0:
-        pursue(state, b, 0.0, 1.0, ExitReason.COMMAND)
+        pursue(state, b, 0.0, 1.0, exit_code)
     elif position.quantity == 0.0:
         position.target = 0.0
         position.wanted = 0.0
+
+
+@inlined
+def _flattens(state: Any, b: int) -> bool:
+    """Whether the account is halted in a way that closes book ``b``."""
+    account = account_of(state)
+    return account.mode == Mode.HALTED and bool(account.flatten or book_of(state, b).flatten)
+
+
+@inlined
+def unwinds(state: Any, b: int) -> bool:
+    """Whether a halt is closing book ``b``: until it is flat, its strategy is not listened to."""
+    return _flattens(state, b) and position_of(state, b).quantity != 0.0
+
+
+@compiled
+def unwind(state: Any, b: int) -> None:
+    """At a bar: close what a fill in part, a refusal or a late fill left of such a book."""
+    if position_of(state, b).working == 0:
+        close_book(state, b, ExitReason.HALT)
+
+
+@compiled
+def on_mode(state: Any) -> None:
+    """After the latch moved: a halt cancels whatever still works, and closes what is to be flat."""
+    if account_of(state).mode != Mode.HALTED:
+        return
+    cancel_orders(state, -1)
+    for b in range(state.books_n):
+        if _flattens(state, b):
+            close_book(state, b, ExitReason.HALT)

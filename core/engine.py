@@ -1,5 +1,6 @@
 """The engine: lays out the state for a set of books, and drives the compiled step over blocks."""
 
+from bisect import bisect_left, bisect_right
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ import numpy as np
 
 from core.advance import advance
 from core.compiled import address_of, compile_error, plain_address
+from core.correlation import PAIR, pairs
 from core.errors import ConfigError, LockstepError, MissingInput, StrategyError
+from core.exposure import BOOKS_PER_GROUP
 from core.instrument import Instrument
 from core.model import (
     ACCOUNT,
@@ -35,6 +38,7 @@ from core.model import (
     Records,
     Result,
 )
+from core.outcomes import outcome_rows_min
 from core.state import ARRAYS, STATE, Ports
 from core.step import ALWAYS, FAILED_UNKNOWN_ORDER
 from core.strategy import VISIBLE, Source, Strategy, Use
@@ -95,7 +99,9 @@ class Terms:
     """What the composition root hands in: compiled ports, limits and sizing a book, extra features.
 
     ``limits`` holds one record a book and the account's own last; ``sizing`` one a book. Both in
-    the order of ``books``.
+    the order of ``books``, as is what follows. ``flatten``: whether a halt closes the book.
+    ``correlation``: above it an instrument counts as one with the book's own, None where the gate
+    does not ask; ``correlation_bars``: the span of its estimate, 0 for none.
     """
 
     ports: Ports
@@ -104,6 +110,9 @@ class Terms:
     regime: Use
     volatility: Sequence[Use | None]
     atr: Sequence[Use | None]
+    flatten: Sequence[bool]
+    correlation: Sequence[float | None]
+    correlation_bars: int
 
 
 class Step(NamedTuple):
@@ -198,7 +207,7 @@ class Engine:
         for book in self.books:
             _check_inputs(book, carried[book.instrument] | told.get(book.instrument, frozenset()))
         self.arrays = self._build(terms, ranked, order, equity)
-        self.state = self._point(terms.ports)
+        self.state = self._point(terms)
         self._state_at = int(self.state.ctypes.data)
         self._account, self._asked = self.arrays["account"][0], 0
         for b, book in enumerate(self.books):
@@ -210,6 +219,7 @@ class Engine:
         layout = Layout()
         instruments = _array(len(self.instruments), INSTRUMENT)
         books = _array(len(self.books), BOOK)
+        homes = [order[book.instrument] for book in self.books]
         inputs: list[int] = []
         features = 0
         clusters = {
@@ -226,14 +236,14 @@ class Engine:
             row["values_at"] = market_at = layout.add_instrument()
             row["nodes_at"] = len(layout.nodes)
             layout.row(market_at, terms.regime)
-            mine = [b for b, book in enumerate(self.books) if order[book.instrument] == i]
-            row["books_at"] = mine[0] if mine else 0
-            row["books_end"] = mine[-1] + 1 if mine else 0
-            for b in mine:
+            row["books_at"], row["books_end"] = bisect_left(homes, i), bisect_right(homes, i)
+            for b in range(row["books_at"], row["books_end"]):
                 features = self._lay_book(b, books[b], layout, market_at, inputs, features, i)
                 for column, uses in (("volatility_at", terms.volatility), ("atr_at", terms.atr)):
                     use = uses[ranked[b]]
                     books[b][column] = -1 if use is None else layout.row(market_at, use)
+                books[b]["flatten"] = terms.flatten[ranked[b]]
+                books[b]["correlation"] = terms.correlation[ranked[b]]
             row["nodes_end"] = len(layout.nodes)
         nodes = _array(len(layout.nodes), NODE)
         for k, node in enumerate(layout.nodes):
@@ -245,6 +255,8 @@ class Engine:
         for name in ("start_micros", "cash_micros", "day_start_micros", "peak_micros"):
             account[name] = start
         kept = [*ranked, len(self.books)]
+        paired = pairs(len(self.instruments)) if terms.correlation_bars else 0
+        room = outcome_rows_min(len(self.books))
         return {
             "account": account,
             "instruments": instruments,
@@ -264,21 +276,24 @@ class Engine:
             "intent": _array(1, INTENT),
             "legs": _array(1, LEGS),
             "execution": _array(1, EXECUTION),
-            "outcomes": np.zeros(OUTCOMES_PER_CALL, OUTCOME),
+            "outcomes": _array(max(OUTCOMES_PER_CALL, room), OUTCOME),
+            "busy": np.zeros(len(self.books) // BOOKS_PER_GROUP + 1, np.int64),
+            "pairs": _array(paired, PAIR),
         }
 
-    def _point(self, ports: Ports) -> Records:
+    def _point(self, terms: Terms) -> Records:
         """The record of addresses through which compiled code finds the arrays."""
         state = _array(1, STATE)
         for name in ARRAYS:
             state[name] = self.arrays[name].ctypes.data
         state["markets"] = state["values"]
         state["books_n"] = len(self.books)
-        state["orders_n"] = len(self.arrays["orders"])
+        state["instruments_n"] = len(self.instruments)
+        state["correlation_bars"] = terms.correlation_bars
         state["limits_size"] = self.arrays["limits"].itemsize
         state["sizing_size"] = self.arrays["sizing"].itemsize
         state["tell_all"] = self.tell_all
-        for name, place in ports._asdict().items():
+        for name, place in terms.ports._asdict().items():
             state[name] = place
         return state
 
@@ -370,7 +385,7 @@ class Engine:
             len(block),
             at,
             track.ctypes.data,
-            OUTCOMES_PER_CALL,
+            len(self.arrays["outcomes"]),
         )
         failed = int(self._account["failed"])
         if failed:

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.compiled import call_value, compiled
 from core.ledger import book_fee, book_fill, mark, to_lots
-from core.model import MICROS_PER_UNIT, ExitReason, Mode, OrderStatus, OrderStyle, Result
+from core.model import MICROS_PER_UNIT, ExitReason, OrderStatus, OrderStyle, Result
 from core.outcomes import emit, emit_order
 from core.state import (
     INSTRUMENT_SIZE,
@@ -110,8 +110,14 @@ def free_order(state: Any, k: int) -> None:
     lot = instrument_of(state, order.instrument).lot
     position.pending = to_lots(position.pending - order.quantity, lot)
     position.working -= 1
-    account_of(state).working -= 1
+    account = account_of(state)
+    account.working -= 1
     order.status = OrderStatus.FREE
+    while (
+        account.orders_end > 0
+        and order_of(state, account.orders_end - 1).status == OrderStatus.FREE
+    ):
+        account.orders_end -= 1
 
 
 @compiled
@@ -127,7 +133,7 @@ def cancel_orders(state: Any, book: int) -> None:
     """Cancel the working orders of one book, or of all (-1); sent ones are the venue's to end."""
     if account_of(state).working == 0:
         return
-    for k in range(state.orders_n):
+    for k in range(account_of(state).orders_end):
         order = order_of(state, k)
         if order.status == OrderStatus.WORKING and (book < 0 or order.book == book):
             cancel_order(state, k, 0)
@@ -173,7 +179,7 @@ def match_orders(state: Any, i: int, opened_ts: int) -> None:
     order does not get at once is cancelled; a limit order waits until it expires.
     """
     instrument = instrument_of(state, i)
-    for k in range(state.orders_n):
+    for k in range(account_of(state).orders_end):
         order = order_of(state, k)
         if order.status != OrderStatus.WORKING or order.instrument != i:
             continue
@@ -239,10 +245,3 @@ def settle(state: Any, i: int, value: float) -> None:
             execution.spread_micros = 0
             execution.slippage_micros = 0
             fill(state, b, 0, position.decision)
-
-
-@compiled
-def on_mode(state: Any) -> None:
-    """After the latch moved: a halt cancels whatever still works."""
-    if account_of(state).mode == Mode.HALTED:
-        cancel_orders(state, -1)

@@ -89,7 +89,7 @@ class FeeModel(IntEnum):
 
 class Mode(IntEnum):
     """The halt latch. REDUCING and HALTED both let positions shrink only; HALTED also cancels
-    working orders, and only an operator's command lifts it."""
+    working orders, closes books that are to be closed, and only an operator's command lifts it."""
 
     ACTIVE = 0
     REDUCING = 1
@@ -97,12 +97,14 @@ class Mode(IntEnum):
 
 
 class Command(IntEnum):
-    """What an operator may say; every command is an event, hence journaled and replayable."""
+    """What an operator may say; every command is an event, hence journaled and replayable. FLATTEN
+    is a HALT that also closes every book."""
 
     HALT = 1
     REDUCE_ONLY = 2
     RESUME = 3
     CLOSE = 4
+    FLATTEN = 5
 
 
 class OrderStyle(IntEnum):
@@ -130,6 +132,7 @@ class ExitReason(IntEnum):
     LIQUIDATION = 4
     SETTLEMENT = 5
     COMMAND = 6
+    HALT = 7
 
 
 _BAR = ("open", "high", "low", "close", "volume")
@@ -312,6 +315,9 @@ BOOK = np.dtype(
         ("take_profit", type_float),
         ("stop_loss", type_float),
         ("trailing_stop", type_float),
+        # a halt closes it; instruments correlated above this count as one, NaN: it does not matter
+        ("flatten", type_int),
+        ("correlation", type_float),
         # see `core.engine.Advice`
         ("consent", type_int),
         ("consult_ms", type_int),
@@ -414,6 +420,7 @@ DESK = np.dtype(
         ("gross_notional", type_float),
         ("pending_notional", type_float),
         ("cluster_risk", type_float),
+        ("correlated_notional", type_float),
         ("margin", type_float),
         ("return_mean", type_float),
         ("return_variance", type_float),
@@ -431,8 +438,12 @@ ACCOUNT = np.dtype(
         ("mode", type_int),
         ("mode_rule", type_int),
         ("mode_end_ts", type_int),
+        # while HALTED every book is closed, by an operator's word
+        ("flatten", type_int),
         ("orders", type_int),
         ("working", type_int),
+        # one past the last row of ORDER in use
+        ("orders_end", type_int),
         ("decisions", type_int),
         ("questions", type_int),
         ("minute", type_int),

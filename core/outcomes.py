@@ -15,6 +15,11 @@ SALT, PEPPER = 0x6A09E667F3BCC908, 0x3C6EF372FE94F82B
 """The first bits of the roots of 2 and 5 behind the point: constants nobody chose."""
 
 
+def outcome_rows_min(books: int) -> int:
+    """Room that outcomes of one call need: two events' most."""
+    return 2 * ROWS_PER_EVENT_MAX * (books + 1)
+
+
 @compiled
 def _clear(row: Any) -> None:
     row.reason = 0

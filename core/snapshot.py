@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import LockstepError
 
-FOLDED = ("account", "instruments", "positions", "orders", "values", "memory")
+FOLDED = ("account", "instruments", "positions", "orders", "values", "memory", "busy", "pairs")
 """Arrays that events change; all others are wiring, or scratch paper of one call."""
 
 _DIGEST_BYTES = 32

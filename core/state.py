@@ -57,13 +57,25 @@ ARRAYS = (
     "legs",
     "execution",
     "outcomes",
+    "busy",
+    "pairs",
 )
 """``inputs`` (int64): for each book the rows of ``values`` its strategy reads. ``values``
 (float64): per instrument its MARKET, then the answers of its nodes. ``memory``: what nodes
 remember. ``params``: records of parameters end to end. ``features``: what each strategy is shown.
-``limits``: a row a book, the account's last. ``decision``: answer of a plain strategy."""
+``limits``: a row a book, the account's last. ``decision``: answer of a plain strategy. ``busy`` is
+explained in ``core.exposure``, ``pairs`` in ``core.correlation``."""
 
-COUNTS = ("books_n", "orders_n", "outcomes_n", "limits_size", "sizing_size", "written", "tell_all")
+COUNTS = (
+    "books_n",
+    "instruments_n",
+    "correlation_bars",
+    "outcomes_n",
+    "limits_size",
+    "sizing_size",
+    "written",
+    "tell_all",
+)
 
 STATE = np.dtype([(name, "i8") for name in (*ARRAYS, "markets", *COUNTS, *Ports._fields)])
 """Addresses of the arrays, their lengths (``_size``: bytes of a row), and the ports. ``markets`` is

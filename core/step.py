@@ -23,13 +23,13 @@ from core.compiled import (
     inlined,
     ints,
 )
-from core.desk import close_book, pursue
+from core.correlation import learn_pairs
+from core.desk import close_book, on_mode, pursue, unwind, unwinds
 from core.fills import (
     cancel_order,
     cancel_orders,
     fill_order,
     match_orders,
-    on_mode,
     protect,
     settle,
 )
@@ -120,9 +120,9 @@ def _on_command(state: Any, event: Any) -> None:
     account = account_of(state)
     word = int(event.command)
     if word == Command.CLOSE:
-        close_book(state, int(event.book))
+        close_book(state, int(event.book), ExitReason.COMMAND)
         return
-    if word == Command.HALT:
+    if word in (Command.HALT, Command.FLATTEN):
         account.mode = Mode.HALTED
     elif word == Command.REDUCE_ONLY:
         account.mode = Mode.REDUCING
@@ -130,6 +130,10 @@ def _on_command(state: Any, event: Any) -> None:
         account.mode = Mode.ACTIVE
         account.peak_micros = equity_micros(account)
         account.alarm_micros = ALWAYS
+    if word == Command.FLATTEN:
+        account.flatten = 1
+    elif account.mode != Mode.HALTED:
+        account.flatten = 0
     account.mode_rule = 0
     emit_mode(state)
     on_mode(state)
@@ -139,7 +143,7 @@ def _on_command(state: Any, event: Any) -> None:
 def _on_fill(state: Any, event: Any) -> None:
     """A fill told by an outside venue; ``final`` ends the order, and tells what is left of it."""
     execution = execution_of(state)
-    for k in range(state.orders_n):
+    for k in range(account_of(state).orders_end):
         order = order_of(state, k)
         if order.status != OrderStatus.SENT or order.id != int(event.order):
             continue
@@ -161,7 +165,7 @@ def _on_fill(state: Any, event: Any) -> None:
 def _on_opinion(state: Any, event: Any) -> None:
     """An advisor's answer; a book that was agreed with goes after its target at once."""
     b = weigh_opinion(state, event)
-    if b >= 0:
+    if b >= 0 and not unwinds(state, b):
         position = position_of(state, b)
         target, confidence = position.asked_target, position.asked_confidence
         pursue(state, b, target, confidence, ExitReason.SIGNAL)
@@ -301,7 +305,9 @@ def _conclude(state: Any, b: int, target: float, confidence: float, reason: int)
     if book_of(state, b).consent:
         attend(state, b, target)
     settled = target == position.target and position.wanted == position.quantity
-    if settled:
+    if unwinds(state, b):
+        unwind(state, b)
+    elif settled:
         position.refused = 0
     else:
         _act(state, b, target, confidence)
@@ -344,6 +350,8 @@ def _on_bar(state: Any, event: Any) -> None:
     if account_of(state).working > 0 and not instrument.external:
         match_orders(state, i, event.ts_event)
     instrument.price = event.close
+    if state.correlation_bars > 0:
+        learn_pairs(state, i, event.ts_event, event.close)
     _mark_books(state, i)
     watch_equity(state)
     instrument.regime = floats(state.values)[node_of(state, instrument.nodes_at).answer]
@@ -355,6 +363,8 @@ def _on_bar(state: Any, event: Any) -> None:
             inputs, count = state.inputs + 8 * book.inputs_at, book.inputs_end - book.inputs_at
             if show(state.values, inputs, count, state.features + 8 * book.features_at):
                 _decide(state, b, book)
+            elif unwinds(state, b):
+                unwind(state, b)
 
 
 @inlined

@@ -44,6 +44,8 @@ OWN = (
     "params",
     "limits",
     "sizing",
+    "busy",
+    "pairs",
 )
 """Arrays of the engine that every account has for itself."""
 

@@ -46,6 +46,7 @@ class Rule(IntEnum):
     COOLDOWN = 27
     VOLUME_SHARE = 28
     LINK_DOWN = 29
+    CORRELATED_EXPOSURE = 30
 
 
 @compiled
@@ -187,6 +188,8 @@ def _exposure_review(desk: Any, limits: Any) -> int:
         return Rule.STRATEGY_EXPOSURE
     if not _under(desk.cluster_risk, limits.cluster_risk_max):
         return Rule.CLUSTER_RISK
+    if not _under(desk.correlated_notional, limits.correlated_notional_max):
+        return Rule.CORRELATED_EXPOSURE
     if not _under(desk.gross_notional, limits.gross_notional_max):
         return Rule.GROSS_EXPOSURE
     if limits.leverage_max > 0.0 and not desk.gross_notional <= limits.leverage_max * desk.equity:

@@ -16,7 +16,11 @@ class Limits:
     """What the gate enforces. Notionals and risks in quote, fractions of equity where named so.
 
     ``daily_loss_soft`` and ``drawdown_soft`` halve new size; ``daily_loss`` leaves only reducing
-    until the next UTC day; ``drawdown`` halts until an operator resumes.
+    until the next UTC day; ``drawdown`` halts until an operator resumes. ``flatten_on_halt``: a
+    halt closes the book; in the account's limits, every book. ``correlated_notional_max`` bounds
+    what is held in instruments that move with the order's, hedges taken off: those whose returns
+    correlate by more than ``correlation_above`` over ``correlation_bars`` (the span of an EMA).
+    Before so many bars, or where one does not move, whatever is held counts.
     """
 
     order_notional_max: float = 0.0
@@ -27,11 +31,15 @@ class Limits:
     gross_notional_max: float = 0.0
     pending_notional_max: float = 0.0
     cluster_risk_max: float = 0.0
+    correlated_notional_max: float = 0.0
+    correlation_above: float = 0.7
+    correlation_bars: float = 240.0
     leverage_max: float = 3.0
     daily_loss_soft: float = 0.02
     daily_loss: float = 0.05
     drawdown_soft: float = 0.10
     drawdown: float = 0.25
+    flatten_on_halt: bool = False
     losses_in_row_max: float = 0.0
     cooldown_ms: float = 0.0
     collar: float = 0.05
@@ -49,6 +57,13 @@ class Limits:
         for soft, hard in (("daily_loss_soft", "daily_loss"), ("drawdown_soft", "drawdown")):
             if 0 < getattr(self, hard) < getattr(self, soft):
                 raise ConfigError(f"limit {soft} must not exceed {hard}")
+        if self.correlation_above >= 1:
+            raise ConfigError(f"limit correlation_above is below one, got {self.correlation_above}")
+        if self.correlation_bars < 2 or self.correlation_bars % 1:
+            bars = self.correlation_bars
+            raise ConfigError(
+                f"limit correlation_bars must be a whole number from 2 on, got {bars}"
+            )
 
 
 class SizingRule(IntEnum):

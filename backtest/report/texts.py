@@ -42,6 +42,7 @@ RULES = {
     Rule.COOLDOWN: "too soon after the last exit",
     Rule.VOLUME_SHARE: "too large a share of the last bar's volume",
     Rule.LINK_DOWN: "the feed of this instrument is down: we are blind",
+    Rule.CORRELATED_EXPOSURE: "too much would be held in instruments that move together",
 }
 """What each rule of the gate means, in the past tense of a report."""
 

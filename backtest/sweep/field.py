@@ -17,7 +17,7 @@ from backtest.breakdown import day_of
 from core.engine import Engine, Layout
 from core.errors import ConfigError
 from core.model import MARKET, MARKET_FIELDS, NODE, OUTCOME, Kind, Records
-from core.outcomes import ROWS_PER_EVENT_MAX
+from core.outcomes import outcome_rows_min
 from core.state import STATE
 from core.strategy import Source
 from core.tally import TALLY
@@ -267,7 +267,7 @@ class Field:
         days_at = self.daily.ctypes.data + self.daily.strides[0] * np.arange(len(self.setups))
         self.tallies["daily"] = days_at
         self.tallies["day_first"] = day_of(int(block["ts_known"][0])) if len(block) else 0
-        tile["room"] = outcome_rows(self.engine)
+        tile["room"] = outcome_rows_min(len(self.engine.books))
 
     def _fold_tile(self, pool: ThreadPoolExecutor, block: Records, start: int, length: int) -> None:
         tile = self._tile
@@ -312,18 +312,14 @@ class _Thread:
 
     def __init__(self, template: Engine, nodes: Records) -> None:
         self._kept = {name: template.arrays[name].copy() for name in SCRATCH if name != "outcomes"}
-        self._kept["outcomes"] = np.zeros(outcome_rows(template), OUTCOME)
+        # few enough to stay in the thread's cache
+        self._kept["outcomes"] = np.zeros(outcome_rows_min(len(template.books)), OUTCOME)
         self._state = template.state.copy()
         for name, array in self._kept.items():
             self._state[name] = array.ctypes.data
         self._state["nodes"] = nodes.ctypes.data
         assert self._state.dtype == STATE
         self.state_at = int(self._state.ctypes.data)
-
-
-def outcome_rows(engine: Engine) -> int:
-    """Rows of outcomes a thread needs: two events' most, so few that they stay in its cache."""
-    return 2 * ROWS_PER_EVENT_MAX * (len(engine.books) + 1)
 
 
 def _check_alike(setups: Sequence[Setup]) -> None:

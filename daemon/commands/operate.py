@@ -20,8 +20,10 @@ POSITIONS_EPILOG = "Example: lockstep positions --all"
 TRADES_EPILOG = "Example: lockstep trades --limit 5"
 COMMANDS_EPILOG = "Example: lockstep commands --limit 5"
 HALT_EPILOG = (
-    "Example: lockstep halt --reason 'venue looks wrong'\n\nWorking orders are cancelled, "
-    "positions stay; strategies may only shrink them. Only 'resume' ends it, a restart does not."
+    "Example: lockstep halt --reason 'venue looks wrong'\n\n"
+    "Example: lockstep halt --flatten --reason 'venue may close'\n\nWorking orders are cancelled, "
+    "positions stay; strategies may only shrink them. With --flatten every book is closed, what is "
+    "left of it again at each bar. Only 'resume' ends it, a restart does not."
 )
 RESUME_EPILOG = "Example: lockstep resume --reason 'feed is back, positions checked'"
 REDUCE_EPILOG = "Example: lockstep reduce-only --reason 'ahead of the print'"
@@ -106,9 +108,17 @@ def commands(daemon: Daemon, limit: Limit = 20) -> None:
 
 
 @taking(Daemon)
-def halt(daemon: Daemon, reason: Why = "") -> None:
+def halt(
+    daemon: Daemon,
+    reason: Why = "",
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Close every book too; needs --reason.")
+    ] = False,
+) -> None:
     """Stop all new risk now, and until 'resume'."""
-    _order(daemon, {"word": "halt", "reason": reason})
+    if flatten and not reason:
+        raise typer.BadParameter("it trades at once, so it needs --reason", param_hint="--flatten")
+    _order(daemon, {"word": "flatten" if flatten else "halt", "reason": reason})
 
 
 @taking(Daemon)

@@ -25,12 +25,13 @@ from daemon.control.text import is_plain, shown
 
 WORDS = {
     "halt": Command.HALT,
+    "flatten": Command.FLATTEN,
     "pause": Command.REDUCE_ONLY,
     "reduce_only": Command.REDUCE_ONLY,
     "resume": Command.RESUME,
     "close": Command.CLOSE,
 }
-REASONED = (Command.RESUME, Command.CLOSE)
+REASONED = (Command.RESUME, Command.CLOSE, Command.FLATTEN)
 STATUSES: dict[type[LockstepError], int] = {UnknownName: 404, Busy: 503}
 
 log = structlog.get_logger("lockstep.control")
@@ -52,7 +53,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    word: Literal["halt", "pause", "reduce_only", "resume", "close"]
+    word: Literal["halt", "flatten", "pause", "reduce_only", "resume", "close"]
     book: Annotated[Line, Field(min_length=1, max_length=200)] | None = None
     reason: Annotated[Line, Field(max_length=500)] = ""
     by: Annotated[Line, Field(max_length=64)] = ""

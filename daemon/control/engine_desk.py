@@ -30,6 +30,7 @@ from risk.gate import Rule
 from strategies.regimes import Regime
 
 KEPT = 1_000
+HALTS = ("halt", "flatten")
 DECISIONS = (Result.DECISION, Result.APPROVED, Result.REFUSED)
 
 
@@ -209,10 +210,16 @@ class EngineDesk:
 
     def _closing(self, row: Any) -> Row | None:
         """The command that closed a trade, None where none did or it is long ago."""
-        if row["exit"] != ExitReason.COMMAND:
+        said = [c for c in reversed(self._commands()) if c.seq < row["seq"]]
+        if row["exit"] == ExitReason.COMMAND:
+            found = next((c for c in said if c.book == row["book"]), None)
+        elif row["exit"] == ExitReason.HALT:
+            # the last word that moved the latch; where that was no halt, the drawdown halted
+            found = next((c for c in said if c.book is None), None)
+            found = found if found and found.word in HALTS else None
+        else:
             return None
-        said = (c for c in reversed(self._commands()) if c.book == row["book"])
-        return next((self._said(command) for command in said if command.seq < row["seq"]), None)
+        return None if found is None else self._said(found)
 
 
 _BOOK_MONEY = ("notional", "unrealised", "realised", "fees", "funding")

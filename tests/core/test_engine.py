@@ -7,16 +7,29 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from worlds import MINUTE, SCRIPT, START, ScriptReason, make_events, one_book, play, scripted, walk
+from worlds import (
+    MINUTE,
+    SCRIPT,
+    START,
+    ScriptReason,
+    bar_history,
+    make_events,
+    one_book,
+    play,
+    scripted,
+    walk,
+)
 
 from backtest.assemble import BookSetup, Setup, assemble
-from backtest.replay import MemoryJournal, NoAdvisor, Tape
+from backtest.replay import MemoryJournal, NoAdvisor, Tape, replay
 from core.engine import Book, Engine
 from core.errors import ConfigError, MissingInput, StrategyError, UnknownName
-from core.instrument import Instrument
+from core.instrument import Instrument, binary
 from core.loop import run as run_loop
-from core.model import EVENT, Command, Kind, Records, Result, joined
+from core.model import EVENT, Command, Kind, OrderStatus, Records, Result, joined
 from core.strategy import Strategy
+from markets.history import History, merge
+from risk.limits import Limits, Sizing, SizingRule
 from strategies.e3 import E3
 from strategies.trend import TREND
 
@@ -258,3 +271,60 @@ def test_outcomes_that_do_not_fit_one_call_are_told_by_the_next() -> None:
     run = play(scripted(targets, flat, flat), setup, cuts=(), tell_all=True)
     assert len(run.of(Result.DECISION)) == len(targets)
     assert len(run.outcomes) > 65_536
+
+
+def ladder(count: int, bars: int) -> tuple[Setup, dict[str, History]]:
+    """So many binaries of one event, one opening after the other, each with a book of its own."""
+    world: dict[str, History] = {}
+    for k in range(count):
+        steps = np.random.default_rng(k).normal(size=bars) * 0.02
+        closes = np.clip(0.5 + np.cumsum(steps), 0.05, 0.95).round(2)
+        start = START + MINUTE * (k // 4)
+        end = make_events(Kind.RESOLUTION, [start + MINUTE * (bars + 1)], value=[1.0])
+        world[f"M{k}"] = bar_history(
+            np.r_[0.5, closes[:-1]], closes, volume=300.0, start=start, extra=[end]
+        )
+    limits = Limits(gross_notional_max=1_000.0, orders_per_minute_max=0.0)
+    sizing = Sizing(rule=SizingRule.NOTIONAL, value=40.0)
+    books = tuple(
+        BookSetup(
+            book=Book(name=name, strategy=TREND, instrument=name, params={"fast": 2, "slow": 5}),
+            sizing=sizing,
+            limits=limits,
+        )
+        for name in world
+    )
+    return Setup(instruments=tuple(binary(name) for name in world), books=books), world
+
+
+def test_what_is_passed_over_holds_nothing_and_awaits_nothing() -> None:
+    setup, world = ladder(150, 20)
+    engine = assemble(setup, {name: history.fields for name, history in world.items()})
+    block, track = merge(list(world.values())), engine.track(1)
+    positions, orders, busy = (engine.arrays[name] for name in ("positions", "orders", "busy"))
+    skipped, summed = 0, 0
+    for k in range(len(block)):
+        told = engine.advance(block[k : k + 1], 0, track).outcomes
+        idle = np.repeat(busy == 0, 64)[: len(positions)]
+        skipped += int(idle.sum())
+        assert not positions["quantity"][idle].any()
+        assert not positions["pending"][idle].any()
+        used = np.flatnonzero(orders["status"] != OrderStatus.FREE)
+        assert engine.arrays["account"][0]["orders_end"] == (used[-1] + 1 if len(used) else 0)
+        assert engine.arrays["account"][0]["working"] == len(used)
+        approved = told[-1:]["order"][told[-1:]["kind"] == Result.APPROVED]
+        if (orders["reduce_only"][np.isin(orders["id"], approved)] == 0).any():
+            # what the gate was shown is, to the bit, a sum over all books
+            held = np.abs(positions["quantity"] + positions["pending"])
+            prices = engine.arrays["instruments"]["price"][engine.arrays["books"]["instrument"]]
+            assert engine.arrays["desk"][0]["gross_notional"] == np.cumsum(held * prices)[-1]
+            summed += 1
+    assert min(skipped, summed) > 100
+    assert replay(setup, world).refused["gross_exposure"] > 0
+
+
+def test_thousands_of_books_advance() -> None:
+    setup, world = ladder(1_100, 8)
+    run = replay(setup, world)
+    assert len(run.track) == sum(len(history.events) for history in world.values())
+    assert len(run.trades) > 1_000

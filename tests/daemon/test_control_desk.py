@@ -13,7 +13,7 @@ from worlds import MINUTE, SCRIPT, START, one_book, scripted
 
 from config.settings import Settings
 from core.errors import UnknownName
-from core.model import Command, Kind, Mode, Records, Result
+from core.model import Command, ExitReason, Kind, Mode, Records, Result
 from daemon.control.commands import WAITING_MAX, Commands
 from daemon.control.desk import Busy, Order
 from daemon.control.engine_desk import EngineDesk
@@ -193,6 +193,43 @@ def test_a_trade_that_was_ordered_tells_by_whom_and_why_after_a_restart_too(tmp_
         "ann",
         "r",
     )
+
+
+def test_a_flatten_is_journaled_and_its_trades_name_it(tmp_path: Path) -> None:
+    async def flatten(world: Desk) -> None:
+        order = Order(word=Command.FLATTEN, reason="venue may close", who="ann")
+        seq = await world.desk.command(order)
+        assert world.desk.status()["mode"] == "halted"
+        [working] = world.desk.orders()
+        assert (working["side"], working["quantity"], working["exit"]) == ("buy", 10.0, "halt")
+        account = world.service.engine.arrays["account"][0]
+        assert (account["mode"], account["flatten"]) == (Mode.HALTED, 1)
+        late = scripted([*TARGETS, -1.0], [*PRICES, 103.0], [*PRICES, 103.0]).events[-2:]
+        await world.service.inbox.put(late)
+        while len(world.desk.trades(5)) < 2:  # noqa: ASYNC110 - the loop tells nobody
+            await anyio.sleep(0.01)
+        trade = world.desk.trades(1)[0]
+        assert (trade["exit"], trade["command"]) == ("halt", world.desk.commands(1)[0])
+        assert (trade["command"]["word"], trade["command"]["seq"]) == ("flatten", seq)
+        # once it is lifted, a halt that closes books again is nobody's word but the drawdown's
+        lifted = await world.desk.command(RESUME)
+        later = {"exit": ExitReason.HALT, "book": 0, "seq": lifted + 1}
+        assert world.desk._closing(later) is None
+
+    world = live(tmp_path / "j.sqlite", flatten)
+    told = read_commands(world.service.journal.engine, "paper", 10)[0]
+    assert (told.word, told.book, told.who, told.reason) == (
+        "flatten",
+        None,
+        "ann",
+        "venue may close",
+    )
+    # a restart folds the journal to the same state
+    again = Desk(tmp_path / "j.sqlite")
+    again.service.stop()
+    account = again.service.engine.arrays["account"][0]
+    assert (account["mode"], account["flatten"]) == (Mode.ACTIVE, 0)
+    assert again.service.engine.arrays["positions"][0]["quantity"] == 0.0
 
 
 def test_orders_given_at_once_each_get_their_own_number(tmp_path: Path) -> None:

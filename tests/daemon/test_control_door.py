@@ -46,6 +46,7 @@ def client(world: tuple[FakeDesk, httpx.Client]) -> httpx.Client:
         ({"word": "pause"}, Command.REDUCE_ONLY),
         (RESUME, Command.RESUME),
         (CLOSE, Command.CLOSE),
+        ({"word": "flatten", "reason": "because"}, Command.FLATTEN),
     ],
 )
 def test_an_order_reaches_the_desk(
@@ -74,6 +75,8 @@ def test_an_order_reaches_the_desk(
         {"word": None},
         {"word": "resume"},
         {"word": "resume", "reason": ""},
+        {"word": "flatten"},
+        {"word": "flatten", "reason": "because", "book": BOOKS[0]},
         {"word": "resume", "reason": "   "},
         {"word": "close", "book": BOOKS[0]},
         {"word": "close", "reason": "because"},

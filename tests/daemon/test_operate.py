@@ -119,6 +119,7 @@ def test_who_gave_a_command_and_why_is_told(at: list[str], fake: FakeDesk) -> No
     [
         (["halt"], Command.HALT),
         (["halt", "--reason", "why not"], Command.HALT),
+        (["halt", "--flatten", "--reason", "why not"], Command.FLATTEN),
         (["reduce-only", "--reason", "why not"], Command.REDUCE_ONLY),
         (["pause"], Command.REDUCE_ONLY),
         (["resume", "--reason", "why not"], Command.RESUME),
@@ -139,6 +140,8 @@ def test_a_verb_orders(at: list[str], fake: FakeDesk, words: list[str], word: Co
 def test_what_needs_a_reason_is_not_ordered_without(at: list[str], fake: FakeDesk) -> None:
     assert "--reason" in refuse(2, "resume", *at)
     assert "--reason" in refuse(2, "close", BOOKS[0], *at)
+    assert "--reason" in refuse(2, "halt", "--flatten", *at)
+    assert "needs a reason" in refuse(1, "halt", "--flatten", "--reason", " ", *at)
     assert "needs a reason" in refuse(1, "resume", "--reason", " ", *at)
     assert "did you mean" in refuse(1, "close", "trend@SOL", "--reason", "x", *at)
     assert "control characters" in refuse(1, "halt", "--reason", HOSTILE, *at)

@@ -23,6 +23,7 @@ DESK_OK = {
     "strategy_notional": 200.0,
     "gross_notional": 200.0,
     "cluster_risk": 200.0,
+    "correlated_notional": 200.0,
     "margin": 200.0,
     "data_age_ms": 0.0,
     "quote_age_ms": 500.0,
@@ -94,6 +95,10 @@ CASES: dict[Rule, tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]] =
     Rule.CLUSTER_RISK: (
         {"limits": {"cluster_risk_max": 199.0}},
         {"limits": {"cluster_risk_max": 200.0}},
+    ),
+    Rule.CORRELATED_EXPOSURE: (
+        {"limits": {"correlated_notional_max": 199.0}},
+        {"limits": {"correlated_notional_max": 200.0}},
     ),
     Rule.GROSS_EXPOSURE: (
         {"limits": {"gross_notional_max": 199.0}},
