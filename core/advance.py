@@ -126,11 +126,10 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
     TALLY at ``keep`` is updated; else each is observed here and fills a row of the track there.
     """
     event = event_of(block, 0)
-    i = event.instrument
-    instrument, account = instrument_of(state, i), account_of(state)
+    instrument, account = instrument_of(state, event.instrument), account_of(state)
     if event.kind != Kind.BAR or not _coasts(state, instrument):
         return 0
-    b = instrument.books_at
+    i, b = event.instrument, instrument.books_at
     book, position, tally = book_of(state, b), position_of(state, b), tally_from(keep)
     inputs_at, inputs_n = state.inputs + 8 * book.inputs_at, book.inputs_end - book.inputs_at
     features_at, position_at, params_at = _shown(state, book, b)
@@ -141,9 +140,8 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
     unrealised, notional = position.unrealised_micros, position.notional_micros
     base, others = equity_micros(account) - unrealised, account.notional_micros - notional
     alarm, peak, values, folded = account.alarm_micros, account.peak_micros, first, 0
-    now, seq, told, going = account.now, account.seq, account.decisions, True
+    now, seq, told, going, word = account.now, account.seq, account.decisions, True, bits(0.0)
     target, confidence, reason, last, same = 0.0, 0.0, 0, (bits(0.0), bits(0.0), 0), False
-    word = last[0]
     while folded < count:
         event = event_of(block, folded)
         if not _quiet(event, i, account, position):
@@ -161,7 +159,6 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
             _put_back(state, b, event, values, seq + folded, told, unrealised, notional, digest)
             watch_equity(state)
             alarm, peak = account.alarm_micros, account.peak_micros
-            # a halt may have begun to close books: then this bar is the last that coasts
             calm = account.working == 0 and not unwinds(state, b)
             settled, same, count = settled and calm, same and calm, count if calm else folded
         if tiled:

@@ -134,10 +134,10 @@ class Life:
         while True:
             if not (hinted or self._too_late(order)):
                 code = await self._send(attempt.signed.payload) or code
+            hinted = await wake.pause()  # nothing is final at once
             verdict = await self._judge(attempt, code)
             if verdict is not None:
                 return verdict
-            hinted = await wake.pause()
 
     async def _send(self, payload: bytes) -> int:
         """Send by every endpoint; answers a code one of them refused it with, 0 for none."""

@@ -16,6 +16,7 @@ from markets.feeds.reading import Unreadable, as_json
 
 _UNKNOWN = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND)
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookSettings(AskSettings):
     """Where to ask for books, how often, and how long."""

@@ -4,11 +4,12 @@ A start then takes a tenth of the time, and what dies by SIGKILL is a process li
 
 Each line of stdin is a JSON list: ``start``, a folder, files for stdout and stderr, and the words,
 answered by the id of the process; or ``poll`` and an id, answered by its exit code, null while it
-runs.
+runs. What still runs when stdin ends is killed, for a test that failed leaves it.
 """
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -54,22 +55,27 @@ def _born(folder: str, out: str, err: str, words: list[str]) -> None:
         os._exit(code)
 
 
-def _answer(word: str, *rest: Any) -> int | None:
+def _answer(running: set[int], word: str, *rest: Any) -> int | None:
     if word == "start":
         child = os.fork()
         if child == 0:
             _born(*rest)
+        running.add(child)
         return child
     child, status = os.waitpid(rest[0], os.WNOHANG)
+    running.discard(child)
     return os.waitstatus_to_exitcode(status) if child else None
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
+    running: set[int] = set()
     _warm()
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(*json.loads(line))) + "\n")
+        answers.write(json.dumps(_answer(running, *json.loads(line))) + "\n")
         answers.flush()
+    for child in running:
+        os.kill(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":

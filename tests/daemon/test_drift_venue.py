@@ -22,6 +22,7 @@ from standin_wire import Wire, opened
 from config.settings import Drift, Live
 from core.errors import ConfigError, LockstepError
 from core.model import Command, Kind, Mode
+from core.sending import Unreachable
 from daemon.clock import now_ms
 from daemon.journal import RunMode, Said, open_journal, sqlite_url
 from daemon.live.inbox import command_event
@@ -129,6 +130,17 @@ async def test_nodes_of_two_chains_are_refused(wire: Wire, tmp_path: Path) -> No
             venue = venue_of(tmp_path, wire, endpoints=both)
             with pytest.raises(ConfigError, match="these nodes are of different chains"):
                 await asked(await stack.enter_async_context(venue))
+
+
+@pytest.mark.anyio
+async def test_a_socket_may_be_named_for_each_node(wire: Wire, tmp_path: Path) -> None:
+    signature = str(wire.trader.key.sign_message(b""))
+    async with venue_of(tmp_path, wire, sockets=("ws://127.0.0.1:1",)) as venue:
+        with pytest.raises(Unreachable, match="signatureSubscribe: ConnectionRefusedError"):
+            await venue.reader.nodes[0].hint(signature)
+    with pytest.raises(ConfigError, match=r"one for each of drift\.endpoints, or none"):
+        async with venue_of(tmp_path, wire, sockets=("ws://a", "ws://b")):
+            pass
 
 
 async def asked(venue: DriftVenue) -> None:

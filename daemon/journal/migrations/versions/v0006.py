@@ -1,5 +1,5 @@
-"""What a call was drawn by and what its agent did, spelt out: it imports nothing of ours, for it may
-never change."""
+"""What a call was drawn by and what its agent did, spelt out: it imports nothing of ours, for it
+may never change."""
 
 import sqlalchemy as sa
 from alembic import op
