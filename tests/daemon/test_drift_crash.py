@@ -41,7 +41,7 @@ def killed(folder: Path, number: int) -> Counter[str]:
     chain has."""
     place = folder / str(number)
     place.mkdir()
-    bars, chance = INTENTS // DAEMONS // 2 + 10, random.Random(number)
+    bars, chance = INTENTS // DAEMONS * 11 // 20 + 10, random.Random(number)
     kills = max(INTENTS // DAEMONS // INTENTS_A_KILL // len(BOUNDARIES), 1)
     with spawn(*STANDIN, "--seed", str(number)) as process, opened(place / "err", "drift") as kin:
         scene = Scene(place, process)
