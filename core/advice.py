@@ -40,9 +40,14 @@ def _judge(state: Any, b: int, question: int, verdict: int, side: float, certain
 
 @compiled
 def consents(state: Any, b: int, target: float, confidence: float) -> bool:
-    """Whether book ``b`` may grow towards a target; where nobody has been asked yet, ask."""
+    """Whether book ``b`` may grow towards a target; where nobody has been asked yet, ask.
+
+    Of what is out of sight nobody is asked: the gate refuses it anyway.
+    """
     book, position = book_of(state, b), position_of(state, b)
     if not book.consent or target * position.agreed > 0.0:
+        return True
+    if not instrument_of(state, book.instrument).linked:
         return True
     if position.asked == 0:
         position.asked = _ask(state, b, target, confidence)
@@ -81,12 +86,13 @@ def attend(state: Any, b: int, target: float) -> None:
 
 @compiled
 def consult(state: Any, b: int) -> None:
-    """Ask what the schedule of book ``b`` wants asked; a question that was not answered in time
-    leaves no opinion."""
+    """Ask what the schedule of book ``b`` wants asked of an instrument in sight; a question that
+    was not answered in time leaves no opinion."""
     book, position, now = book_of(state, b), position_of(state, b), account_of(state).now
     if position.consulted != 0 and now - position.consulted_ts > book.answer_ms_max:
         _hear(state, b, Verdict.LATE, 0.0, 0.0, math.nan)
-    if position.consulted_ts == 0 or now - position.consulted_ts >= book.consult_ms:
+    due = position.consulted_ts == 0 or now - position.consulted_ts >= book.consult_ms
+    if due and instrument_of(state, book.instrument).linked:
         position.consulted = _ask(state, b, position.target, 0.0)
         position.consulted_ts = now
 

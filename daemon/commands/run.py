@@ -186,6 +186,7 @@ async def serve(
 
     interval_ms = feed.settings.interval_ms
     lookout = Lookout(service, feed.link, settings, interval_ms, secrets, os.environ, audit_flags)
+    service.blind()
     sight = partial(watch_sight, service, feed, interval_ms, now_ms)
     line = [Task("line", feed.run), Task("sight", sight)]
     if venue is not None:

@@ -7,7 +7,7 @@ and only then may an order leave. Whatever observes cannot delay or stop it.
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
@@ -24,7 +24,7 @@ from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
 from core.loop import run as run_loop
-from core.model import EVENT, Command, Records
+from core.model import EVENT, Command, Records, joined
 from core.ports import Advisor, Journal, Venue
 from core.snapshot import take
 from daemon.journal import (
@@ -89,6 +89,7 @@ class Service:
     clock: Clock
     in_sight: list[bool]
     stopping: bool = False
+    _blinded: list[int] = field(default_factory=list)
 
     def stop(self) -> None:
         """Take nothing more in; the loop ends when it has folded what is already here."""
@@ -105,6 +106,19 @@ class Service:
         # nothing is awaited in between: the journal tells the two apart by their order alone
         self.journal.say(said or Said())
         self.inbox.command(command_event(word, self.clock(), *placed))
+
+    def blind(self) -> None:
+        """Take everything out of sight, before the feed begins: until it has caught up, what it
+        tells is the past."""
+        self._blinded = np.flatnonzero(self.in_sight).tolist()
+        self.in_sight = [False] * len(self.in_sight)
+
+    async def take(self, block: Records) -> None:
+        """Market data for the loop; what went out of sight before the first of it goes ahead."""
+        at_ms, blinded = int(block["ts_known"][0]), self._blinded
+        self._blinded = []
+        down = [link_event(instrument, False, at_ms) for instrument in blinded]
+        await self.inbox.put(joined([*down, block], EVENT))
 
     async def link(self, instrument: int, up: bool) -> None:
         """An instrument came into sight or went out of it; a change alone is told."""
@@ -204,7 +218,7 @@ async def run_service(  # noqa: PLR0913 - as many as there are moments to look o
 
     async def pump() -> None:
         async for block in feed:
-            await service.inbox.put(block)
+            await service.take(block)
 
     # from before we say READY to the end, or a signal in between would kill without a drain
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:

@@ -182,6 +182,14 @@ class Following(ABC, Generic[Asked, Message]):
             marks[at] = followed.heard, followed.known_ms(venue_ms)
         return marks
 
+    def behind_ms(self) -> NDArray[np.int64]:
+        """For each coin how far what was handed out is behind the venue's time."""
+        venue_ms, followed = self.clock.now_ms(), self._followed.values()
+        behind = np.full(len(self._follow.coins), venue_ms, np.int64)
+        for at, each in enumerate(followed):
+            behind[at] -= min(each.known_ms(venue_ms), self._taken_ms)
+        return behind
+
     def finish(self) -> None:
         """End the iteration once what is known has been read."""
         self._finished = True

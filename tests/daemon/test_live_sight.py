@@ -10,14 +10,17 @@ from test_hyperliquid_feed import settings_for
 from test_live_equals_replay import COINS, setup_of
 from worlds import MINUTE, walk
 
-from core.model import Kind
+from backtest.assemble import assemble
+from core.model import Kind, Result
 from daemon.commands.run import CARRIED
-from daemon.journal import open_journal, read_events, sqlite_url
+from daemon.journal import open_journal, read_events, read_outcomes, sqlite_url
+from daemon.live.recovery import fold
 from daemon.live.service import open_service, paper_row, run_service
 from daemon.live.sight import watch_sight
 from daemon.supervisor import Task
 from markets.feeds.stream import StreamSettings
 from markets.hyperliquid.feed import HyperliquidFeed
+from risk.gate import Rule
 
 BTC, SOL = range(2)
 BARS_BEFORE = 5
@@ -33,10 +36,10 @@ async def until(met: Callable[[], bool]) -> None:
 class Scene:
     """A service that follows an exchange whose time moves only when the test says so."""
 
-    def __init__(self, path: Path) -> None:
-        candles = {coin: candles_of(walk(60, seed)) for seed, coin in enumerate(COINS, 1)}
+    def __init__(self, path: Path, first: int = 0) -> None:
+        tapes = {coin: candles_of(walk(60 + first, seed)) for seed, coin in enumerate(COINS, 1)}
         self.refused: Fault | None = None
-        self.exchange = StandinExchange(candles, request_fault=lambda: self.refused)
+        self.exchange = StandinExchange(tapes, first=first, request_fault=lambda: self.refused)
         self.database = open_journal(sqlite_url(path))
         setup, clock = setup_of(), self.exchange.now_ms
         row, carried = paper_row("paper", setup, started_ms=0), dict.fromkeys(COINS, CARRIED)
@@ -99,6 +102,7 @@ class Scene:
 
         anyio.run(scene)
         self.events = read_events(self.database, "paper")
+        self.outcomes = read_outcomes(self.database, "paper")
         self.database.dispose()
         is_link = self.events["kind"] == Kind.LINK
         told = self.events[is_link & (self.events["ts_event"] > self.quiet_ms)]
@@ -162,3 +166,25 @@ def test_quotes_without_bars_are_blindness_and_the_other_goes_on(tmp_path: Path)
     assert [(i, up) for i, up, _ in told] == [(SOL, False), (SOL, True)]
     bars = scene.events["instrument"][scene.events["kind"] == Kind.BAR].tolist()
     assert bars.count(BTC) == bars.count(SOL)
+
+
+def test_what_a_feed_begins_with_is_learnt_from_and_not_traded(tmp_path: Path) -> None:
+    warmup = 40
+    scene = Scene(tmp_path / "j.sqlite", first=warmup)
+    start_ms = scene.exchange.now
+
+    async def act() -> None:
+        await until(lambda: scene.folded("linked") == [1, 1])
+        await scene.bars(20, BTC, SOL)
+
+    scene.service.blind()
+    scene.played(act, since_ms={}, warmup_bars=warmup)
+    outcomes, is_link = scene.outcomes, scene.events["kind"] == Kind.LINK
+    ordered = outcomes["ts"][outcomes["kind"] == Result.APPROVED]
+    assert (scene.events["ts_known"] <= start_ms).sum() > 2 * warmup
+    assert ordered.min() > start_ms
+    assert (outcomes["rule"][outcomes["kind"] == Result.REFUSED] == Rule.LINK_DOWN).any()
+    assert scene.events["up"][is_link].tolist() == [0, 0, 1, 1]
+    seeing = assemble(setup_of(), dict.fromkeys(COINS, CARRIED))
+    unguarded = fold(seeing, scene.events[~is_link])
+    assert unguarded["ts"][unguarded["kind"] == Result.APPROVED].min() < start_ms
