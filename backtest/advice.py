@@ -4,7 +4,9 @@ Live and in replay the same few lines say what a model is told and what its answ
 recorded reply is found again, and weighs the same, in both.
 """
 
-from collections.abc import Callable, Mapping
+import gc
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,13 +15,14 @@ from backtest.run import Run
 from core.engine import Book, Engine
 from core.errors import ConfigError
 from core.model import MARKET_FIELDS, Kind, Records, Verdict
+from core.ports import Asked
 from core.strategy import Source
 from forecasting.advisor import Place
 from forecasting.cassette import Cassette
 from forecasting.prompting import Prompts
 from forecasting.questions import Forecast, Opinion, Outcome, Question, Reply, Side
 from forecasting.registry import Registry
-from markets.history import make_events
+from markets.history import make_event
 
 CLOSES_TOLD = 48
 WEEK_MS = 7 * 86_400_000
@@ -37,6 +40,8 @@ _SIDES: Mapping[Side, float] = {"long": 1.0, "short": -1.0, "flat": 0.0}
 
 Bars = Callable[[int, int], Records]
 """The newest bars of an instrument, at most so many, the oldest first."""
+Tell = Callable[[Book, Asked], Any]
+"""What one placeholder of a prompt stands for."""
 
 
 class Answerer(Protocol):
@@ -112,24 +117,27 @@ class Desk:
     ) -> None:
         self._engine, self._bars, self._view = engine, bars, view
         self._places = {instrument.name: i for i, instrument in enumerate(engine.instruments)}
-        self._tells: Mapping[str, Callable[[Book, Any], Any]] = {
-            "instrument": lambda book, _row: view.name(book.instrument),
-            "time": lambda _book, row: view.time(int(row["ts"])),
-            "strategy": lambda book, _row: book.strategy.name,
-            "side": lambda _book, row: _side(float(row["target"])),
-            "price": lambda book, row: view.price(book.instrument, float(row["price"])),
+        self._tells: Mapping[str, Tell] = {
+            "instrument": lambda book, _asked: view.name(book.instrument),
+            "time": lambda _book, asked: view.time(asked.ts),
+            "strategy": lambda book, _asked: book.strategy.name,
+            "side": lambda _book, asked: _side(asked.target),
+            "price": lambda book, asked: view.price(book.instrument, asked.price),
             "features": self._features,
             "market": self._market,
             "terms": self._terms,
             "history": self._closes,
-            "news": lambda _book, _row: (),
+            "news": lambda _book, _asked: (),
         }
-        self._unsaid = make_events(Kind.OPINION, [0])
-        self._slots: dict[str, list[str]] = {}
+        self._told: dict[str, dict[str, Tell]] = {}
+        self._priced: dict[str, frozenset[str]] = {}
         for book in engine.books:
             if book.advice is not None:
                 advisor.registry.model(book.advice.model)
-                self._slots[book.name] = self._placeholders(advisor.prompts, book.advice.prompt)
+                slots = self._placeholders(advisor.prompts, book.advice.prompt)
+                self._told[book.name] = {name: self._tells[name] for name in slots}
+                sources = book.strategy.features.items()
+                self._priced[book.name] = frozenset(n for n, source in sources if is_price(source))
 
     def _placeholders(self, prompts: Prompts, wanted: str) -> list[str]:
         """What a prompt, in any version it may be asked in, wants to be told."""
@@ -146,47 +154,51 @@ class Desk:
             raise ConfigError(f"prompt {wanted}: no book knows {', '.join(strange)}, only {known}")
         return sorted(slots)
 
-    def question(self, row: Any) -> Question:
-        """The case behind one QUESTION outcome, as the state stands right after its event."""
-        book = self._engine.books[int(row["book"])]
+    def question(self, asked: Asked) -> Question:
+        """The case behind a question, as the state stands right after its event."""
+        book = self._engine.books[asked.book]
         advice = book.advice
         assert advice is not None, book.name
         return Question(
-            id=f"{book.name}/{int(row['order'])}",
+            id=f"{book.name}/{asked.number}",
             book=book.name,
             instrument=book.instrument,
-            ts=int(row["ts"]),
-            side=_side(float(row["target"])),
+            ts=asked.ts,
+            side=_side(asked.target),
             model=advice.model,
             prompt=advice.prompt,
             agent=advice.agent,
-            context={name: self._tells[name](book, row) for name in self._slots[book.name]},
+            context={name: tell(book, asked) for name, tell in self._told[book.name].items()},
         )
 
-    def opinion(self, row: Any, reply: Reply) -> Records:
+    def opinion(self, asked: Asked, reply: Reply) -> Records:
         """The event of a reply: known when the answer came, of the question's instrument."""
-        book = self._engine.books[int(row["book"])]
-        event = self._unsaid.copy()
-        told = event[0]
-        told["ts_known"] = told["ts_event"] = int(row["ts"]) + reply.latency_ms
-        told["instrument"] = self._places[book.instrument]
-        told["question"] = row["order"]
-        told["verdict"] = _VERDICTS.get(reply.outcome, Verdict.UNREACHABLE)
         said = reply.answer
+        side = certainty = share = chance = math.nan
         if isinstance(said, Opinion):
-            told["side"], told["certainty"], told["share"] = _SIDES[said.side], said.confidence, 1.0
+            side, certainty, share = _SIDES[said.side], said.confidence, 1.0
             if isinstance(said, Forecast):
-                told["chance"] = said.probability
-        return event
+                chance = said.probability
+        return make_event(
+            Kind.OPINION,
+            self._places[reply.question.instrument],
+            asked.ts + reply.latency_ms,
+            asked.number,
+            _VERDICTS.get(reply.outcome, Verdict.UNREACHABLE),
+            side,
+            certainty,
+            share,
+            chance,
+        )
 
-    def _features(self, book: Book, row: Any) -> dict[str, float]:
-        sources = book.strategy.features
+    def _features(self, book: Book, asked: Asked) -> dict[str, float]:
+        priced, view = self._priced[book.name], self._view
         return {
-            name: self._view.price(book.instrument, value) if is_price(sources[name]) else value
-            for name, value in self._engine.shown(int(row["book"])).items()
+            name: view.price(book.instrument, value) if name in priced else value
+            for name, value in self._engine.shown(asked.book).items()
         }
 
-    def _market(self, book: Book, _row: Any) -> dict[str, float]:
+    def _market(self, book: Book, _asked: Asked) -> dict[str, float]:
         at = int(self._engine.arrays["instruments"]["values_at"][self._places[book.instrument]])
         values = self._engine.arrays["values"][at : at + len(MARKET_FIELDS)].tolist()
         return {
@@ -194,16 +206,16 @@ class Desk:
             for name, value in zip(MARKET_FIELDS, values, strict=True)
         }
 
-    def _terms(self, book: Book, _row: Any) -> dict[str, Any]:
+    def _terms(self, book: Book, _asked: Asked) -> dict[str, Any]:
         terms = self._engine.instruments[self._places[book.instrument]]
         told = {"kind": terms.kind.name.lower(), "fee_rate": terms.fee_rate}
         return told | ({"expires": self._view.time(terms.expires_ts)} if terms.expires_ts else {})
 
-    def _closes(self, book: Book, _row: Any) -> list[list[float]]:
+    def _closes(self, book: Book, _asked: Asked) -> list[list[float]]:
         bars = self._bars(self._places[book.instrument], CLOSES_TOLD)
         return [
             [self._view.time(ts), self._view.price(book.instrument, close)]
-            for ts, close in bars[["ts_known", "close"]].tolist()
+            for ts, close in zip(bars["ts_known"].tolist(), bars["close"].tolist(), strict=True)
         ]
 
 
@@ -245,9 +257,12 @@ class Advised:
         )
 
     async def __aenter__(self) -> "Advised":
+        # a cassette is a million objects that stay: let no collection look through them meanwhile
+        gc.freeze()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        gc.unfreeze()
         await self._advisor.close()
 
     def __call__(self, engine: Engine, tape: Tape) -> "Advised":
@@ -255,9 +270,9 @@ class Advised:
         self._tape = tape
         return self
 
-    async def ask(self, questions: Records) -> None:
+    async def ask(self, questions: Sequence[Asked]) -> None:
         """Have every answer at once; each comes on the tape when it would have been known."""
-        for row in questions:
-            reply = await self._advisor.ask(self._desk.question(row))
+        for asked in questions:
+            reply = await self._advisor.ask(self._desk.question(asked))
             self.replies.append(reply)
-            self._tape.add(self._desk.opinion(row, reply))
+            self._tape.add(self._desk.opinion(asked, reply))

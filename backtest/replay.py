@@ -18,7 +18,7 @@ from core.engine import Engine
 from core.errors import ConfigError, DataError
 from core.loop import run as run_loop
 from core.model import EVENT, OUTCOME, TRACK, Kind, Records, Result, joined
-from core.ports import Advisor, Journal
+from core.ports import Advisor, Asked, Journal
 from markets.history import History, Places, Quality, merge, select
 
 # So long that what a block leaves behind fills huge pages: smaller arrays cost a page fault every
@@ -32,8 +32,9 @@ Progress = Callable[[int], None]
 class Tape:
     """Feed of a known block of events, cut where told (nowhere by default).
 
-    What is added while it plays comes in its time: after the events known by then. What would be
-    known only after the last event never comes.
+    What is added while it plays comes in its time: after the events known by then, and of what is
+    due at once, first what was added first. What would be known only after the last event never
+    comes.
     """
 
     def __init__(self, block: Records, cuts: Iterable[int] | None = None) -> None:
@@ -73,7 +74,7 @@ class Tape:
     def _next(self, end: int) -> Records:
         start = self._at
         if self._due:
-            end = start + int(np.searchsorted(self._known[start:end], self._due[0][0], "right"))
+            end = start + int(self._known[start:end].searchsorted(self._due[0][0], "right"))
         if end == start:
             return heapq.heappop(self._due)[2]
         self._at = end
@@ -89,19 +90,24 @@ class MemoryJournal:
 
     def __init__(self, progress: Progress | None = None, *, events: bool = False) -> None:
         self.events: list[Records] = []
-        self.outcomes: list[Records] = []
         self.track: list[Records] = []
+        self._outcomes = bytearray()
         self._progress = progress
         self._keeps_events = events
 
     async def append(self, events: Records, outcomes: Records, track: Records) -> None:
         """Keep a copy of the outcomes (the engine overwrites them) and the track as it is."""
-        self.outcomes.append(joined([outcomes], OUTCOME))
+        self._outcomes += outcomes.tobytes()
         self.track.append(track)
         if self._keeps_events:
             self.events.append(events)
         if self._progress is not None:
             self._progress(len(events))
+
+    @property
+    def outcomes(self) -> Records:
+        """All outcomes so far."""
+        return np.frombuffer(self._outcomes, OUTCOME)
 
 
 class Journals:
@@ -139,7 +145,7 @@ class NoVenue:
 class NoAdvisor:
     """Nobody to ask: the answers are already among the events, or no book has an advisor."""
 
-    async def ask(self, questions: Records) -> None:
+    async def ask(self, questions: Sequence[Asked]) -> None:
         """Let the question stand; the step itself says when it is too late for an answer."""
 
 
@@ -218,7 +224,7 @@ def replay_block(
     anyio.run(_play, engine, tape, kept, asked)
     seconds = time.perf_counter() - started
     config, plain = config_hash(setup, tell_all)
-    outcomes = joined(memory.outcomes, OUTCOME)
+    outcomes = memory.outcomes
     return Run(
         manifest=Manifest(
             code=source_digest()[:16], config=config, data=source.digests, seed=source.seed

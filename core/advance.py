@@ -48,15 +48,27 @@ def _coasts(state: Any, instrument: Any) -> bool:
         return False
     if state.correlation_bars > 0 or unwinds(state, b):
         return False
-    book, spent = book_of(state, b), position_of(state, b).spent
-    asks = book.consent or book.consult_ms > 0
-    return not (book.plain or asks or instrument.external or state.tell_all) and spent == 0.0
+    book, position = book_of(state, b), position_of(state, b)
+    heeds = book.consent and (position.asked != 0 or position.agreed != 0.0)
+    busy = book.plain or heeds or instrument.external or state.tell_all
+    return not busy and position.spent == 0.0
 
 
 @inlined
-def _quiet(event: Any, i: int, account: Any, position: Any) -> bool:
-    """Whether an event is a bar of instrument ``i`` of the same day that no guard minds."""
-    if event.kind != Kind.BAR or event.instrument != i or event.ts_known > account.day_end_ts:
+def _calm_until(state: Any, b: int) -> int:
+    """The last moment before a day begins, or the schedule of book ``b`` wants to be looked at."""
+    book, position, until = book_of(state, b), position_of(state, b), account_of(state).day_end_ts
+    if book.consult_ms > 0:
+        until = min(until, position.consulted_ts + book.consult_ms - 1)
+        if position.consulted != 0:
+            until = min(until, position.consulted_ts + book.answer_ms_max)
+    return int(until)
+
+
+@inlined
+def _quiet(event: Any, i: int, until: int, position: Any) -> bool:
+    """Whether an event is a bar of instrument ``i``, known by ``until``, that no guard minds."""
+    if event.kind != Kind.BAR or event.instrument != i or event.ts_known > until:
         return False
     safe = within(event.high, event.low, position.guard_low, position.guard_high)
     return position.quantity == 0.0 or safe
@@ -141,10 +153,11 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
     base, others = equity_micros(account) - unrealised, account.notional_micros - notional
     alarm, peak, values, folded = account.alarm_micros, account.peak_micros, first, 0
     now, seq, told, going, word = account.now, account.seq, account.decisions, True, bits(0.0)
+    until = _calm_until(state, b)
     target, confidence, reason, last, same = 0.0, 0.0, 0, (bits(0.0), bits(0.0), 0), False
     while folded < count:
         event = event_of(block, folded)
-        if not _quiet(event, i, account, position):
+        if not _quiet(event, i, until, position):
             break
         if tiled:
             values = first + 8 * folded
@@ -194,27 +207,32 @@ def advance(state_at: int, block: int, length: int, at: int, track: int, room: i
 
     Outcomes stand in ``state.outcomes``, ``state.written`` of them. It stops early when fewer than
     a full event's rows of ``room`` are left, when a strategy failed, and after an event that raised
-    a question, whose answer may come before the next. Orders for an outside venue do not stop it:
-    they go out together, once the journal holds the block. Every event has its row at ``track``.
+    a question, whose answer may come before the next; ``state.asked`` is how many it raised. Orders
+    for an outside venue do not stop it: they go out together, once the journal holds the block.
+    Every event folded has its row at ``track``.
     """
     state = state_from(state_at)
     state.written = 0
     account = account_of(state)
+    questions, first = account.questions, at
     room -= ROWS_PER_EVENT_MAX * (state.books_n + 1)
-    while at < length and state.written <= room and account.failed == 0:
-        row_at = track + TRACK_SIZE * at
+    while (
+        at < length
+        and state.written <= room
+        and account.failed == 0
+        and account.questions == questions
+    ):
+        row_at = track + TRACK_SIZE * (at - first)
         folded = coast(state, block + EVENT_SIZE * at, length - at, False, row_at)
         at += folded
         if folded > 0:
             continue
         event = event_of(block, at)
-        questions = account.questions
         observe(state, event)
         respond(state, event)
         instrument = instrument_of(state, event.instrument)
         gross, regime = account.notional_micros, instrument.regime
-        _leave_track(track, at, equity_micros(account), gross, regime)
+        _leave_track(track, at - first, equity_micros(account), gross, regime)
         at += 1
-        if account.questions != questions:
-            break
+    state.asked = account.questions - questions
     return at

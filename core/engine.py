@@ -39,11 +39,12 @@ from core.model import (
     Result,
 )
 from core.outcomes import outcome_rows_min
+from core.ports import Asked
 from core.state import ARRAYS, STATE, Ports
 from core.step import ALWAYS, FAILED_UNKNOWN_ORDER
 from core.strategy import VISIBLE, Source, Strategy, Use
 
-OUTCOMES_PER_CALL = 65_536
+OUTCOMES_PER_CALL = TRACK_ROWS = 65_536
 DECIDE_SHAPE = "RRR:d"
 UPDATE_SHAPE = "RfFR:f"
 
@@ -116,10 +117,16 @@ class Terms:
 
 
 class Step(NamedTuple):
-    """What one call of the step did: where it stopped, and what came of it."""
+    """What one call of the step did: where it stopped, and what came of it.
+
+    ``outcomes`` are a view that the next call overwrites. ``track`` has a row for every event
+    folded. ``questions`` are those of the last event: nothing was folded after them.
+    """
 
     at: int
     outcomes: Records
+    track: Records
+    questions: Sequence[Asked]
 
 
 def _array(length: int, dtype: Any) -> Records:
@@ -201,6 +208,7 @@ class Engine:
         self._external = any(instrument.external for instrument in instruments)
         self.advised = any(book.advice is not None for book in self.books)
         self.plain: dict[str, str] = {}
+        self._track, self._track_at = np.zeros(0, TRACK), 0
         self._failure: BaseException | None = None
         self._callbacks: list[Any] = []
         told = _told_by_advisors(self.books)
@@ -209,7 +217,13 @@ class Engine:
         self.arrays = self._build(terms, ranked, order, equity)
         self.state = self._point(terms)
         self._state_at = int(self.state.ctypes.data)
-        self._account, self._asked = self.arrays["account"][0], 0
+        # views, for a field of a record is slow to reach
+        self._written, self._asked = self.state["written"], self.state["asked"]
+        self._failed = self.arrays["account"]["failed"]
+        told = self.arrays["outcomes"]
+        self._kinds = told["kind"]
+        self._columns = [told[name] for name in ("order", "ts", "book", "target", "price")]
+        self._shown = [self._features_of(b) for b in range(len(self.books))]
         for b, book in enumerate(self.books):
             self._wire_strategy(b, book)
 
@@ -370,31 +384,33 @@ class Engine:
 
         return callback
 
-    def advance(self, block: Records, at: int, track: Records) -> Step:
-        """Fold ``block[at:]`` as far as the step goes; ``track`` has a row for every event.
-
-        The outcomes are a view that the next call overwrites.
-        """
-        for array, layout in ((block, EVENT), (track, TRACK)):
-            assert array.dtype == layout, "records of another layout"
-            assert array.flags.c_contiguous, "rows must lie end to end"
-            assert len(array) == len(block), "a row of track for every event"
-        at = advance(
-            self._state_at,
-            block.ctypes.data,
-            len(block),
-            at,
-            track.ctypes.data,
-            len(self.arrays["outcomes"]),
+    def advance(self, block: Records, at: int) -> Step:
+        """Fold ``block[at:]`` as far as the step goes."""
+        assert block.dtype == EVENT, "records of another layout"
+        assert block.flags.c_contiguous, "rows must lie end to end"
+        length = len(block)
+        if len(self._track) < length - at:
+            self._track = np.zeros(max(length - at, TRACK_ROWS), TRACK)
+            self._track_at = self._track.ctypes.data
+        end = advance(
+            self._state_at, block.ctypes.data, length, at, self._track_at, len(self._kinds)
         )
-        failed = int(self._account["failed"])
-        if failed:
+        if failed := self._failed.item():
             raise self._error(failed)
-        return Step(at, self.arrays["outcomes"][: int(self.state[0]["written"])])
+        track, self._track = self._track[: end - at], self._track[end - at :]
+        self._track_at += track.nbytes
+        written = self._written.item()
+        outcomes = self.arrays["outcomes"][:written]
+        return Step(end, outcomes, track, self._questions(written) if self._asked.item() else ())
+
+    def _questions(self, written: int) -> list[Asked]:
+        rows = enumerate(self._kinds[:written].tolist())
+        asked = [k for k, kind in rows if kind == Result.QUESTION]
+        return [Asked._make([column.item(k) for column in self._columns]) for k in asked]
 
     def warm(self, block: Records) -> None:
         """Load (or, once, build) the compiled step without folding anything."""
-        self.advance(block[:0], 0, self.track(0))
+        self.advance(block[:0], 0)
 
     def outside(self, outcomes: Records) -> Records:
         """The orders approved in these that an outside venue must be given, in their order."""
@@ -417,26 +433,13 @@ class Engine:
         moved = outcomes["kind"] == Result.MODE
         return bool((outcomes["reason"][moved] == Mode.HALTED).any())
 
-    def questions(self, outcomes: Records) -> Records:
-        """The questions among these (a copy), of the step just taken, for an advisor."""
-        if not self.advised:
-            return outcomes[:0]
-        asked = int(self._account["questions"])
-        if asked == self._asked:
-            return outcomes[:0]
-        self._asked = asked
-        return outcomes[outcomes["kind"] == Result.QUESTION]
-
     def shown(self, b: int) -> dict[str, float]:
         """What the strategy of book ``b`` was last shown, by name."""
-        names = self.books[b].strategy.features
-        at = int(self.arrays["books"][b]["features_at"])
-        values = self.arrays["features"][at : at + len(names)]
-        return dict(zip(names, values.tolist(), strict=True))
+        return dict(zip(self.books[b].strategy.features, self._shown[b].tolist(), strict=True))
 
-    def track(self, length: int) -> Records:
-        """Room for what ``advance`` tracks of that many events."""
-        return _array(length, TRACK)[:length]
+    def _features_of(self, b: int) -> Any:
+        at = int(self.arrays["books"][b]["features_at"])
+        return self.arrays["features"][at : at + len(self.books[b].strategy.features)]
 
     def _error(self, failed: int) -> LockstepError:
         if failed == FAILED_UNKNOWN_ORDER:

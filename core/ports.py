@@ -1,7 +1,7 @@
 """What the loop needs of the outside: whoever answers to these may feed, record or trade it."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from core.model import Records
 
@@ -45,7 +45,18 @@ class Venue(Protocol):
         """The latch fell: cancel what still works, but for what only shrinks a position."""
 
 
-class Advisor(Protocol):
-    """Takes questions (OUTCOME rows of kind QUESTION); answers come back as OPINION events."""
+class Asked(NamedTuple):
+    """A question of the step, its number in the run first: at ``ts`` and ``price`` the strategy of
+    ``book`` wanted ``target``."""
 
-    async def ask(self, questions: Records) -> None: ...
+    number: int
+    ts: int
+    book: int
+    target: float
+    price: float
+
+
+class Advisor(Protocol):
+    """Takes questions; answers come back as OPINION events."""
+
+    async def ask(self, questions: Sequence[Asked]) -> None: ...

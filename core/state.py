@@ -66,20 +66,13 @@ remember. ``params``: records of parameters end to end. ``features``: what each 
 ``limits``: a row a book, the account's last. ``decision``: answer of a plain strategy. ``busy`` is
 explained in ``core.exposure``, ``pairs`` in ``core.correlation``."""
 
-COUNTS = (
-    "books_n",
-    "instruments_n",
-    "correlation_bars",
-    "outcomes_n",
-    "limits_size",
-    "sizing_size",
-    "written",
-    "tell_all",
-)
+COUNTS = ("books_n", "instruments_n", "correlation_bars", "limits_size", "sizing_size", "tell_all")
+TOLD = ("written", "asked")
 
-STATE = np.dtype([(name, "i8") for name in (*ARRAYS, "markets", *COUNTS, *Ports._fields)])
-"""Addresses of the arrays, their lengths (``_size``: bytes of a row), and the ports. ``markets`` is
-where the MARKETs stand: in ``values``, or in a sweep at the event's row of a tile."""
+STATE = np.dtype([(name, "i8") for name in (*ARRAYS, "markets", *COUNTS, *TOLD, *Ports._fields)])
+"""Addresses of the arrays, their lengths (``_size``: bytes of a row), what the newest call wrote
+and asked, and the ports. ``markets`` is where the MARKETs stand: in ``values``, or in a sweep at
+the event's row of a tile."""
 
 _account = rows(ACCOUNT)
 _instrument = rows(INSTRUMENT)

@@ -12,20 +12,22 @@ import anyio.to_thread
 
 from core.errors import ConfigError
 from forecasting.caller import Call, Caller
-from forecasting.calls import Request, key_of
+from forecasting.calls import Request, key_of, messages_of
 from forecasting.cassette import Cassette, Entry
 from forecasting.errors import CassetteMiss
 from forecasting.parsing import Malformed, parse
 from forecasting.prompting import Prompt, Prompts
-from forecasting.questions import SCHEMAS, Answer, Message, Outcome, Question, Reply
+from forecasting.questions import SCHEMAS, Answer, Outcome, Question, Reply
 from forecasting.registry import Model, Registry
 from forecasting.text import canonical, digest
 
 Arms = Mapping[str, Mapping[str, int]]
-Place = Callable[[int], int]
+Place = Callable[[int, Outcome], int]
+"""The latency to record of a call that ended so, at least the one measured."""
+_NO_ARMS: Mapping[str, int] = {}
 
 
-def unplaced(latency_ms: int) -> int:
+def unplaced(latency_ms: int, _outcome: Outcome) -> int:
     """The latency as it was measured."""
     return latency_ms
 
@@ -67,17 +69,20 @@ class Advisor:
     async def ask(self, question: Question, place: Place = unplaced) -> Reply:
         """How the question ends; a model's failure is an outcome, never an exception.
 
-        ``place`` may make a call's latency longer before it is recorded: live, where answers come
-        one after the other, so that a replay has them in the same order.
+        ``place`` may make a call's latency longer before it is recorded: live, where no answer may
+        be due before one that was heard, so that a replay has them in the same order.
         CassetteMiss in a replay for a call never recorded; PromptError and UnknownName for a
         question that cannot be put.
         """
         prompt, arms = self.prompt_of(question)
         filled = prompt.fill(question.context)
-        request = self._request(question, prompt, filled.messages + question.turns)
-        entry = self.cassette.get(request.key)
+        told = filled.told
+        if question.turns:
+            told = canonical([*filled.messages, *question.turns])
+        entry = self.cassette.get(self._key(question, prompt, told))
         replayed = entry is not None
         if entry is None:
+            request = self._request(question, prompt, told)
             if self._caller is None:
                 raise self._miss(question, request, prompt)
             # the same call asked twice at once is one call
@@ -86,39 +91,42 @@ class Advisor:
                 replayed = entry is not None
                 if entry is None:
                     call = await self._caller.call(request)
-                    call.latency_ms = place(call.latency_ms)
-                    entry = self._entry(request, prompt, arms, call, filled.evidence)
+                    entry = self._entry(request, prompt, arms, call, filled.evidence, place)
                     await anyio.to_thread.run_sync(self.cassette.add, entry)
             self._asking.pop(request.key, None)
-        return self._reply(question, request, entry, prompt, arms, replayed=replayed)
+        return self._reply(question, entry, prompt, arms, replayed=replayed)
 
     def prompt_of(self, question: Question) -> tuple[Prompt, Mapping[str, int]]:
         """The prompt version a question gets, and the weights it was drawn by, if it was."""
         name = question.prompt.partition("/")[0]
-        arms = self.arms.get(name, {}) if name == question.prompt else {}
+        arms = self.arms.get(name, _NO_ARMS) if name == question.prompt else _NO_ARMS
         return self.prompts.choose(question.prompt, question.id, arms), arms
 
-    def _request(
-        self, question: Question, prompt: Prompt, messages: tuple[Message, ...]
-    ) -> Request:
-        model = self.registry.model(question.model)
-        tokens_max = max(model.output_tokens_max, prompt.output_tokens_max)
-        head = self._heads.get((question.model, prompt.answer, tokens_max))
+    def _key(self, question: Question, prompt: Prompt, told: str) -> str:
+        return key_of(self._head(question.model, prompt).hash, told, question.sample)
+
+    def _head(self, name: str, prompt: Prompt) -> _Head:
+        key = name, prompt.answer, prompt.output_tokens_max
+        head = self._heads.get(key)
         if head is None:
-            schema = self.schemas[prompt.answer].model_json_schema()
-            value = _head(model, prompt.answer, schema, tokens_max)
-            head = _Head(value, digest(canonical(value)))
-            self._heads[question.model, prompt.answer, tokens_max] = head
+            model, schema = self.registry.model(name), self.schemas[prompt.answer]
+            tokens_max = max(model.output_tokens_max, prompt.output_tokens_max)
+            value = _head(model, prompt.answer, schema.model_json_schema(), tokens_max)
+            head = self._heads[key] = _Head(value, digest(canonical(value)))
+        return head
+
+    def _request(self, question: Question, prompt: Prompt, told: str) -> Request:
+        head = self._head(question.model, prompt).value
         return Request(
             name=question.model,
-            model=model,
+            model=self.registry.model(question.model),
             schema_name=prompt.answer,
-            schema=head.value["schema"],
-            head=head.value,
-            messages=messages,
+            schema=head["schema"],
+            head=head,
+            messages=messages_of(told),
             sample=question.sample,
-            output_tokens_max=tokens_max,
-            key=key_of(head.hash, messages, question.sample),
+            output_tokens_max=head["output_tokens_max"],
+            key=self._key(question, prompt, told),
         )
 
     def _entry(
@@ -128,6 +136,7 @@ class Advisor:
         arms: Mapping[str, int],
         call: Call,
         offered: frozenset[str],
+        place: Place,
     ) -> Entry:
         """What is kept of a call, with its reply parsed once and for all."""
         outcome, reason, answer = call.outcome, call.reason, None
@@ -149,7 +158,7 @@ class Advisor:
             reason=reason,
             raw=call.raw,
             answer=answer,
-            latency_ms=call.latency_ms,
+            latency_ms=place(call.latency_ms, outcome),
             tokens_in=call.tokens_in,
             tokens_out=call.tokens_out,
             cost_micros=call.cost_micros,
@@ -159,7 +168,6 @@ class Advisor:
     def _reply(
         self,
         question: Question,
-        request: Request,
         entry: Entry,
         prompt: Prompt,
         arms: Mapping[str, int],
@@ -179,8 +187,8 @@ class Advisor:
             prompt=prompt.label,
             prompt_hash=prompt.hash,
             arms=arms,
-            key=request.key,
-            messages=request.messages,
+            key=entry.key,
+            messages=entry.messages,
             raw=entry.raw,
             latency_ms=entry.latency_ms,
             tokens_in=entry.tokens_in,

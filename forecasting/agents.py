@@ -4,7 +4,7 @@ An agent stands wherever an advisor does, and answers the same questions. Each o
 in the cassette, the runs of the sandbox as well, so that a replay needs neither model nor sandbox.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from forecasting.sandbox.port import End, Limits, Ran, Sandbox
 from forecasting.text import any_json, canonical, digest
 
 REPAIRS_MAX = 2
+_WRITTEN = frozenset({Outcome.OK, Outcome.MALFORMED, Outcome.CUT})
+_FAILED = frozenset(Outcome) - {Outcome.OK, Outcome.REFUSED_BUDGET}
 _OUTCOMES = {
     End.TIMEOUT: Outcome.TIMEOUT,
     End.UNAVAILABLE: Outcome.CONNECTION,
@@ -30,7 +32,7 @@ _OUTCOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decided(Reply):
     """A reply of an agent: its last step's, with latency, tokens, cost and attempts of all.
 
@@ -107,20 +109,20 @@ class Agent:
         """Let go of what the advisor calls with."""
         await self.advisor.close()
 
-    async def ask(self, question: Question) -> Decided:
+    async def ask(self, question: Question, place: Place = unplaced) -> Decided:
         """The decision of the first program that brings one, or the direct answer after all.
 
-        A model that cannot be reached, or will not answer, is not asked another way. Raises as an
-        advisor does.
+        Only the step that ends it is placed, by the latency of all. A model that cannot be
+        reached, or will not answer, is not asked another way. Raises as an advisor does.
         """
         case = self._case(question)
         asked, steps = case.asked, list[Reply | _Run]()
         for _ in range(1 + self.repairs_max):
-            reply = await self.advisor.ask(asked)
+            reply = await self.advisor.ask(asked, _ending(place, steps, _WRITTEN))
             steps.append(reply)
             error = reply.reason
             if isinstance(reply.answer, Program):
-                run = await self._run(case, reply.answer.code)
+                run = await self._run(case, reply.answer.code, _ending(place, steps, _FAILED))
                 steps.append(run)
                 if run.answer is not None:
                     code_hash = digest(reply.answer.code)
@@ -131,12 +133,12 @@ class Agent:
                 if run.end is End.UNAVAILABLE:
                     break
                 error = run.reason
-            elif reply.outcome not in (Outcome.MALFORMED, Outcome.CUT):
+            elif reply.outcome not in _WRITTEN:
                 return _decided(question, steps, None)
             if len(reply.raw) > RAW_CHARS_MAX:
                 break
             asked = asked.after(reply, case.prompt.complain(error))
-        reply = await self.advisor.ask(question)
+        reply = await self.advisor.ask(question, _ending(place, steps, frozenset()))
         return _decided(question, [*steps, reply], reply.answer, fallback=True)
 
     def _case(self, question: Question) -> _Case:
@@ -153,7 +155,7 @@ class Agent:
         asked = replace(question, prompt=self.prompt, context=told)
         return _Case(asked, self.advisor.prompt_of(asked)[0], context, schema, offered)
 
-    async def _run(self, case: _Case, code: str) -> _Run:
+    async def _run(self, case: _Case, code: str, place: Place) -> _Run:
         """One run, from the cassette if it is there: the same code on the same facts is one run."""
         head = {
             "service": "sandbox",
@@ -163,10 +165,10 @@ class Agent:
             "offered": sorted(case.offered),
         }
         messages = (Message("code", code), Message("context", case.context))
-        key = key_of(digest(canonical(head)), messages, case.asked.sample)
+        key = key_of(digest(canonical(head)), canonical(messages), case.asked.sample)
         async with self._running.setdefault(key, anyio.Lock()):
             kept = self.cassette.get(key)
-            entry = kept or await self._enter(case, key, head, messages)
+            entry = kept or await self._enter(case, key, head, messages, place)
         self._running.pop(key, None)
         end = End(any_json(entry.raw)["end"])
         answer = entry.answer and case.schema.model_validate(entry.answer, strict=False)
@@ -181,7 +183,12 @@ class Agent:
         )
 
     async def _enter(
-        self, case: _Case, key: str, head: dict[str, Any], messages: tuple[Message, ...]
+        self,
+        case: _Case,
+        key: str,
+        head: dict[str, Any],
+        messages: tuple[Message, ...],
+        place: Place,
     ) -> Entry:
         """Run, judge what came of it, and keep both."""
         if self.sandbox is None:
@@ -206,7 +213,7 @@ class Agent:
             reason=reason,
             raw=canonical(kept | {"printed": ran.printed}),
             answer=answer.model_dump(mode="json") if answer else None,
-            latency_ms=round(ran.seconds * 1_000),
+            latency_ms=place(round(ran.seconds * 1_000), outcome),
             tokens_in=0,
             tokens_out=0,
             cost_micros=ran.cost_micros,
@@ -225,6 +232,18 @@ def _judged(ran: Ran, case: _Case) -> tuple[Answer | None, str]:
         return parse(ran.result, case.schema, case.offered), ""
     except Malformed as error:
         return None, f"decide returned what is no answer: {error}"
+
+
+def _ending(place: Place, steps: Sequence[Reply | _Run], more: frozenset[Outcome]) -> Place:
+    """The place of the next step: the agent's own, unless the step's outcome asks for ``more``."""
+    spent_ms = sum(step.latency_ms for step in steps)
+
+    def placed(latency_ms: int, outcome: Outcome) -> int:
+        if outcome in more:
+            return latency_ms
+        return place(spent_ms + latency_ms, outcome) - spent_ms
+
+    return placed
 
 
 def _decided(
@@ -299,11 +318,9 @@ class Panel:
         self.cassette = agent.cassette
 
     async def ask(self, question: Question, place: Place = unplaced) -> Reply:
-        """As an advisor's. An agent's latency is that of its steps, each recorded by itself, so it
-        is not placed."""
-        if question.agent:
-            return await self._agent.ask(question)
-        return await self._agent.advisor.ask(question, place)
+        """As an advisor's."""
+        asked = self._agent if question.agent else self._agent.advisor
+        return await asked.ask(question, place)
 
     async def close(self) -> None:
         """Let go of what the advisor calls with."""

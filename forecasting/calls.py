@@ -1,8 +1,9 @@
 """One call of a model, whoever serves it: what goes out, what comes back, how it fails."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from forecasting.questions import Message, Outcome
 from forecasting.registry import Model
@@ -11,13 +12,18 @@ from forecasting.text import canonical, digest
 _TOKENS_PER_MESSAGE, _TOKENS_PER_CALL = 32, 128
 
 
-def key_of(head: str, messages: tuple[Message, ...], sample: int) -> str:
-    """The key of a call: ``head`` is the hash of model, parameters and schema as one JSON."""
-    return digest(f"{head}\n{canonical([messages, sample])}")
+def key_of(head: str, told: str, sample: int) -> str:
+    """The key of a call: ``head`` is the hash of model, parameters and schema as one JSON, ``told``
+    the canonical JSON of its messages."""
+    return digest(f"{head}\n[{told},{sample}]")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+def messages_of(told: str) -> tuple[Message, ...]:
+    """The messages of a conversation in JSON."""
+    return tuple(Message(role, text) for role, text in json.loads(told))
+
+
+class Request(NamedTuple):
     """A call in full. What tools returned stands in ``messages``, so it is in the key as well."""
 
     name: str

@@ -100,7 +100,8 @@ class Cassette:
 
 def is_its_own(entry: Entry) -> bool:
     """Whether the entry's key is the hash of its call, as it was when it was written."""
-    return entry.key == key_of(digest(canonical(entry.head)), entry.messages, entry.sample)
+    head, told = canonical(entry.head), canonical(entry.messages)
+    return entry.key == key_of(digest(head), told, entry.sample)
 
 
 def seal_of(kept: Iterable[Kept]) -> str:

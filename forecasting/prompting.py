@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UnknownName
+from forecasting.calls import messages_of
 from forecasting.errors import PromptError
 from forecasting.questions import Message, Text
 from forecasting.text import CUT, canonical, digest, plain
@@ -29,9 +30,7 @@ FENCE, ERROR_CHARS_MAX = "fence", 3_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 _DATA_TEXT_CHARS_MAX, _DATA_DEPTH_MAX = (500, 100, 20), 6
-_readable = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-).encode
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Slot(BaseModel):
@@ -63,10 +62,15 @@ class _File(BaseModel):
 
 
 class Filled(NamedTuple):
-    """A prompt with its values: the conversation, and the ids of all that stands in fences."""
+    """A prompt with its values: the conversation in canonical JSON, of which a call's key is made,
+    and the ids of all that stands in fences."""
 
-    messages: tuple[Message, ...]
+    told: str
     evidence: frozenset[str]
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return messages_of(self.told)
 
 
 class _Block(NamedTuple):
@@ -80,7 +84,9 @@ class _Block(NamedTuple):
 class Prompt:
     """One version of a prompt. ``hash`` is of the file's bytes, ``answer`` names the schema.
 
-    ``output_tokens_max`` is what its longest answer takes, where that is more than most take.
+    ``told`` (canonical JSON) and ``repair`` are the texts, with placeholders as ``%`` takes them:
+    whatever a value looks like, it is put in once and never read again. ``output_tokens_max`` is
+    what its longest answer takes, where that is more than most take.
     """
 
     name: str
@@ -89,9 +95,8 @@ class Prompt:
     answer: str
     about: str
     slots: Mapping[str, Slot]
-    system: tuple[str, ...]
-    user: tuple[str, ...]
-    repair: tuple[str, ...] = ("",)
+    told: str
+    repair: str = ""
     output_tokens_max: int = 0
 
     @property
@@ -103,23 +108,30 @@ class Prompt:
         if context.keys() != self.slots.keys():
             wrong = ", ".join(sorted(context.keys() ^ self.slots.keys()))
             raise PromptError(f"prompt {self.label}: missing or unknown: {wrong}")
-        values: dict[str, str | list[_Block]] = {}
+        shown: dict[str, str] = {}
+        fenced: dict[str, list[_Block]] = {}
+        parts, ids = [self.hash], list[str]()
         for name, slot in self.slots.items():
             try:
-                values[name] = _value(name, slot, context[name])
+                value = _value(name, slot, context[name])
             except (ValueError, TypeError, AttributeError, OSError, OverflowError) as error:
                 raise PromptError(f"prompt {self.label}: {name}: {error}") from None
-        blocks = [block for value in values.values() if type(value) is list for block in value]
-        ids = frozenset([block.id for block in blocks])
-        if len(ids) < len(blocks):
+            if isinstance(value, str):
+                shown[name] = value
+                parts.append(value)
+                continue
+            fenced[name] = value
+            for block in value:
+                ids.append(block.id)
+                parts += block
+        evidence = frozenset(ids)
+        if len(evidence) < len(ids):
             raise PromptError(f"prompt {self.label}: two texts have one id")
-        fence = _fence(self.hash, values.values())
-        shown = {name: _shown(value, fence) for name, value in values.items()} | {FENCE: fence}
-        messages = (
-            Message("system", _joined(self.system, shown)),
-            Message("user", _joined(self.user, shown)),
-        )
-        return Filled(messages, ids)
+        fence = shown[FENCE] = _fence(parts)
+        for name, blocks in fenced.items():
+            # what stands in no fence holds nothing that JSON escapes
+            shown[name] = canonical(_shown(blocks, fence))[1:-1]
+        return Filled(self.told % shown, evidence)
 
     def facts(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """The same values as plain JSON, for code to read: no more of any than a fill shows."""
@@ -127,11 +139,11 @@ class Prompt:
 
     def complain(self, error: str) -> str:
         """What a model is shown after an answer that is of no use; the error in a fence."""
-        if not any(self.repair):
+        if not self.repair:
             raise PromptError(f"prompt {self.label}: has no repair part")
-        block = [_Block("error", plain(error, ERROR_CHARS_MAX))]
-        fence = _fence(self.hash, [block])
-        return _joined(self.repair, {"error": _shown(block, fence), FENCE: fence})
+        block = _Block("error", plain(error, ERROR_CHARS_MAX))
+        fence = _fence([self.hash, *block])
+        return self.repair % {"error": _shown([block], fence), FENCE: fence}
 
 
 def read_prompt(path: Path) -> Prompt:
@@ -145,14 +157,14 @@ def read_prompt(path: Path) -> Prompt:
         raise PromptError(f"{path}: {at}: {found['msg']}") from None
     except (OSError, ValueError) as error:
         raise PromptError(f"{path}: cannot be read: {error}") from None
-    system, user = _pieces(file.system), _pieces(file.user)
-    if set(system[1::2]) - {FENCE}:
+    system, user = file.system.strip(), file.user.strip()
+    if set(_PLACEHOLDER.findall(system)) - {FENCE}:
         raise PromptError(f"{path}: the system part may hold no placeholder but {{{{{FENCE}}}}}")
-    if (used := set(user[1::2]) - {FENCE}) != file.placeholders.keys():
+    if (used := set(_PLACEHOLDER.findall(user)) - {FENCE}) != file.placeholders.keys():
         wrong = ", ".join(sorted(used ^ file.placeholders.keys()))
         raise PromptError(f"{path}: placeholders declared or used, but not both: {wrong}")
-    repair = _pieces(file.repair)
-    if set(repair[1::2]) - {FENCE, "error"}:
+    repair = file.repair.strip()
+    if set(_PLACEHOLDER.findall(repair)) - {FENCE, "error"}:
         raise PromptError(f"{path}: the repair part may hold no placeholder but error and {FENCE}")
     return Prompt(
         name=path.parent.name,
@@ -161,9 +173,8 @@ def read_prompt(path: Path) -> Prompt:
         answer=file.answer,
         about=file.about,
         slots=file.placeholders,
-        system=system,
-        user=user,
-        repair=repair,
+        told=_template(canonical([Message("system", system), Message("user", user)])),
+        repair=_template(repair),
         output_tokens_max=file.output_tokens_max,
     )
 
@@ -214,14 +225,8 @@ def assigned(name: str, question_id: str, arms: Mapping[str, int]) -> str:
     raise AssertionError(arms)
 
 
-def _pieces(text: str) -> tuple[str, ...]:
-    """Text and names of placeholders in turn."""
-    return tuple(_PLACEHOLDER.split(text.strip()))
-
-
-def _joined(pieces: tuple[str, ...], shown: Mapping[str, str]) -> str:
-    # whatever a value looks like, it is put in once and never read again
-    return "".join([shown[piece] if at % 2 else piece for at, piece in enumerate(pieces)])
+def _template(text: str) -> str:
+    return _PLACEHOLDER.sub(r"%(\1)s", text.replace("%", "%%"))
 
 
 def _value(name: str, slot: Slot, value: Any) -> str | list[_Block]:
@@ -254,7 +259,7 @@ def _fact(name: str, slot: Slot, value: Any) -> Any:
 def _data(value: Any, chars_max: int) -> str:
     """The value as JSON; long strings in it are cut until it fits, numbers and keys never."""
     for text_chars_max in _DATA_TEXT_CHARS_MAX:
-        text = _readable(_clean(value, text_chars_max, _DATA_DEPTH_MAX))
+        text = _spelled(value, text_chars_max, _DATA_DEPTH_MAX)
         if len(text) <= chars_max:
             return text
     raise ValueError(f"{len(text)} characters of data, at most {chars_max}")
@@ -271,28 +276,27 @@ def _name(value: Any) -> str:
     return value
 
 
-def _clean(value: Any, chars_max: int, depth: int) -> Any:
-    """The value without hidden characters or NaN, and not nested for ever."""
+def _spelled(value: Any, chars_max: int, depth: int) -> str:
+    """The JSON of a value, keys in order, without hidden characters or NaN, nor nested for ever."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int):
-        return value
+        return float.__repr__(value) if math.isfinite(value) else "null"
+    if value is None or isinstance(value, int):
+        return _quoted(value)
     if isinstance(value, str):
-        return plain(value, chars_max)
+        return _quoted(plain(value, chars_max))
     if not depth:
         raise ValueError("nested too deep")
     if isinstance(value, Mapping):
-        return {_name(key): _clean(inner, chars_max, depth - 1) for key, inner in value.items()}
+        keys = sorted(map(_name, value))
+        pairs = [f'"{key}":{_spelled(value[key], chars_max, depth - 1)}' for key in keys]
+        return "{" + ",".join(pairs) + "}"
     if isinstance(value, list | tuple):
-        return [_clean(inner, chars_max, depth - 1) for inner in value]
+        return "[" + ",".join([_spelled(inner, chars_max, depth - 1) for inner in value]) + "]"
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _fence(prompt_hash: str, values: Iterable[str | list[_Block]]) -> str:
-    """A token that stands in none of the values; no value holds the NUL that parts them here."""
-    parts = [prompt_hash]
-    for value in values:
-        parts += [value] if isinstance(value, str) else [part for block in value for part in block]
+def _fence(parts: Iterable[str]) -> str:
+    """A token that stands in none of the parts; none of them holds the NUL between them here."""
     everything = "\0".join(parts)
     token = digest(everything)[:24]
     while token in everything:
@@ -300,8 +304,6 @@ def _fence(prompt_hash: str, values: Iterable[str | list[_Block]]) -> str:
     return token
 
 
-def _shown(value: str | list[_Block], fence: str) -> str:
-    if isinstance(value, str):
-        return value
-    lines = [f"<<data {fence} {id_}>>\n{text}\n<<end {fence}>>" for id_, text in value]
+def _shown(blocks: list[_Block], fence: str) -> str:
+    lines = [f"<<data {fence} {id_}>>\n{text}\n<<end {fence}>>" for id_, text in blocks]
     return "\n".join(lines) or "none"

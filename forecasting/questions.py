@@ -104,7 +104,7 @@ class Outcome(StrEnum):
     REFUSED_BUDGET = "refused_budget"  # not asked: no money, or no price, for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Question:
     """One question of the loop.
 
@@ -132,7 +132,7 @@ class Question:
         return replace(self, turns=self.turns + turns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Reply:
     """How a question ended, with everything an audit asks for, failures included.
 

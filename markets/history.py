@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ Places = NDArray[np.intp]
 
 _CARRIERS = (Kind.BAR, Kind.QUOTE, Kind.FORECAST)
 _WORDS = EVENT.itemsize // 8
+_PAYLOAD_WORDS = _WORDS - 3
+_PACKED = Struct(f"qqii{_PAYLOAD_WORDS}d")
 _GAPS_SHOWN = 5
 
 
@@ -132,6 +135,13 @@ def make_events(
         events[name] = payload.pop(name, np.nan)
     assert not payload, f"{kind.name} has no {sorted(payload)}"
     return events
+
+
+def make_event(kind: Kind, instrument: int, ts: int, *payload: float) -> Records:
+    """One event, known when it happened: the fields of its kind in their order. Much faster than a
+    column of one."""
+    rest = (0.0,) * (_PAYLOAD_WORDS - len(payload))
+    return np.frombuffer(bytearray(_PACKED.pack(ts, ts, kind, instrument, *payload, *rest)), EVENT)
 
 
 def make_bars(opens: Times, interval_ms: int, **prices: ArrayLike) -> Records:

@@ -5,9 +5,10 @@ A call is let end even when its answer will be late: what was asked and paid for
 question that a stop leaves open ends as late, by the clock of the events.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from heapq import heappop, heappush
+from typing import TypeAlias
 
 import anyio
 import numpy as np
@@ -16,13 +17,16 @@ from anyio import to_thread
 
 from backtest.advice import CLOSES_TOLD, Answerer, Desk, Open
 from core.model import EVENT, Kind, Records, joined
-from core.ports import Journal
+from core.ports import Asked, Journal
 from daemon.journal import read_events
 from daemon.journal.calls import write_calls
 from daemon.live.service import Service
-from forecasting.questions import Question, Reply
+from forecasting.questions import Outcome, Question, Reply
 
 log = structlog.get_logger(__name__)
+
+Turn: TypeAlias = tuple[int, int]
+"""When an answer is due, unix ms, and the number of its question."""
 
 QUESTIONS_MAX = 10_000
 EVENTS_REMEMBERED = 20_000
@@ -53,29 +57,34 @@ class Recent:
 
 
 class Turns:
-    """Answers are heard one after the other, each known a millisecond after the one before: then a
-    replay, which has only the times, hears them in the same order."""
+    """The one order of answers, which a replay has as well: when they are due, and of two due at
+    once, the number of the question. They are heard one after the other."""
 
     def __init__(self) -> None:
-        self._known_ms = 0
-        self._taken = self._heard = 0
+        self._waiting: list[Turn] = []
+        self._heard: Turn = (0, 0)
+        self._busy = False
         self._moved = anyio.Condition()
 
-    def take(self, question_ms: int, latency_ms: int) -> tuple[int, int]:
-        """A turn for an answer that has just come; answers the turn and the latency to record."""
-        self._known_ms = max(question_ms + latency_ms, self._known_ms + 1)
-        self._taken += 1
-        return self._taken, self._known_ms - question_ms
+    def earliest_ms(self, number: int) -> int:
+        """When the answer to a question may be due, to come after all that were heard."""
+        heard_ms, heard_number = self._heard
+        return heard_ms if number > heard_number else heard_ms + 1
+
+    def take(self, turn: Turn) -> None:
+        """An answer will be due then: none that comes later is heard before it."""
+        heappush(self._waiting, turn)
 
     @asynccontextmanager
-    async def hear(self, turn: int) -> AsyncIterator[None]:
+    async def hear(self, turn: Turn) -> AsyncIterator[None]:
         """Wait until every turn before this one is over."""
         async with self._moved:
-            while self._heard < turn - 1:
+            while self._busy or self._waiting[0] != turn:
                 await self._moved.wait()
+            self._busy, self._heard = True, heappop(self._waiting)
         yield
         async with self._moved:
-            self._heard = turn
+            self._busy = False
             self._moved.notify_all()
 
 
@@ -94,7 +103,7 @@ class LiveAdvisor:
     ) -> None:
         self._service, self._advisor = service, advisor
         self.ended = ended
-        self._put, self._take = anyio.create_memory_object_stream[tuple[Any, Question]](
+        self._put, self._take = anyio.create_memory_object_stream[tuple[Asked, Question]](
             QUESTIONS_MAX
         )
 
@@ -106,17 +115,17 @@ class LiveAdvisor:
         self._desk = Desk(self._service.engine, recent.bars, self._advisor, Open())
         return recent
 
-    async def ask(self, questions: Records) -> None:
+    async def ask(self, questions: Sequence[Asked]) -> None:
         """Put the case of each as the state stands now, and leave it to ``run``."""
-        for row in questions.copy():
-            self._put.send_nowait((row, self._desk.question(row)))
+        for asked in questions:
+            self._put.send_nowait((asked, self._desk.question(asked)))
 
     async def run(self) -> None:
         """Have questions answered, all at once as far as the services allow."""
         self._turns = Turns()
         async with anyio.create_task_group() as group, self._take.clone() as questions:
-            async for row, question in questions:
-                group.start_soon(self._answer, row, question)
+            async for asked, question in questions:
+                group.start_soon(self._answer, asked, question)
 
     async def close(self) -> None:
         """The loop has ended: let go of the models."""
@@ -124,29 +133,33 @@ class LiveAdvisor:
         self._take.close()
         await self._advisor.close()
 
-    async def _answer(self, row: Any, question: Question) -> None:
-        turns, taken = self._turns, 0
+    async def _answer(self, asked: Asked, question: Question) -> None:
+        turns, turn, began_s = self._turns, None, anyio.current_time()
 
-        def place(latency_ms: int) -> int:
-            nonlocal taken
-            taken, latency_ms = turns.take(question.ts, latency_ms)
-            return latency_ms
+        def place(latency_ms: int, _outcome: Outcome) -> int:
+            nonlocal turn
+            earliest_ms = max(turns.earliest_ms(asked.number), self._service.inbox.last_ms)
+            turn = max(asked.ts + latency_ms, earliest_ms), asked.number
+            turns.take(turn)
+            return turn[0] - asked.ts
 
         reply = await self._advisor.ask(question, place)
-        if not taken:  # the cassette knew
-            place(reply.latency_ms)
-        async with turns.hear(taken):
-            await self._tell(row, reply)
+        if turn is None:  # the cassette knew: it takes as long as it took
+            turn = asked.ts + reply.latency_ms, asked.number
+            turns.take(turn)
+            await anyio.sleep_until(began_s + reply.latency_ms / 1_000)
+        async with turns.hear(turn):
+            await self._tell(asked, reply)
 
-    async def _tell(self, row: Any, reply: Reply) -> None:
+    async def _tell(self, asked: Asked, reply: Reply) -> None:
         """Journal the call, then let the loop hear the answer."""
-        journal, call = self._service.journal, [(int(row["order"]), reply)]
+        journal, call = self._service.journal, [(asked.number, reply)]
         await to_thread.run_sync(write_calls, journal.engine, journal.run_id, call)
         log.info(
             "answered",
             book=reply.question.book,
             instrument=reply.question.instrument,
-            question=int(row["order"]),
+            question=asked.number,
             model=reply.model,
             prompt=reply.prompt,
             outcome=reply.outcome.value,
@@ -154,4 +167,4 @@ class LiveAdvisor:
             cost_micros=reply.cost_micros,
         )
         self.ended(reply)
-        await self._service.inbox.put(self._desk.opinion(row, reply))
+        await self._service.inbox.put(self._desk.opinion(asked, reply))

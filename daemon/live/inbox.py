@@ -26,7 +26,9 @@ class Inbox:
     def __init__(self, *, last_ms: int = 0) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[Records](BLOCKS_MAX)
         self._commands: deque[Records] = deque()
-        self._last_ms = last_ms
+        self.last_ms = last_ms
+        """Stamp of the newest event the loop was given."""
+        self._answered = False
         self._read = False
         self._newest = np.zeros(0, EVENT)
         self._rewound = 0
@@ -84,11 +86,14 @@ class Inbox:
         return events
 
     def _in_order(self, events: Records) -> Records:
-        """The same, no event stamped before the one ahead of it."""
+        """The same, no event stamped before the one ahead of it, and none at the same time as an
+        answer ahead of it: a replay has what was known by then first, and answers after it."""
         block = joined([events], EVENT)
-        stamps = np.maximum.accumulate(np.maximum(block["ts_known"], self._last_ms))
+        answers = block["kind"] == Kind.OPINION
+        earliest_ms = self.last_ms + (self._answered and not answers[0])
+        stamps = np.maximum.accumulate(np.maximum(block["ts_known"], earliest_ms))
         block["ts_known"] = stamps
-        self._last_ms = int(stamps[-1])
+        self.last_ms, self._answered = int(stamps[-1]), bool(answers[-1])
         return block
 
 

@@ -119,9 +119,9 @@ def fold(engine: Engine, events: Records) -> Records:
 def _folded(engine: Engine, events: Records) -> Iterator[Records]:
     for start in range(0, len(events), EVENTS_PER_FOLD):
         block = events[start : start + EVENTS_PER_FOLD]
-        track, at = engine.track(len(block)), 0
+        at = 0
         while at < len(block):
-            at, outcomes = engine.advance(block, at, track)
+            at, outcomes, *_ = engine.advance(block, at)
             yield joined([outcomes], OUTCOME)
 
 

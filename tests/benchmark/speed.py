@@ -96,11 +96,10 @@ def ours(history: History, strategies: tuple[Strategy, ...], symbols: tuple[str,
 def one_bar(history: History) -> float:
     """Seconds of step time for a block of one bar, as it is live."""
     engine = assemble(setup(("X",), (TREND,)), {"X": history.fields})
-    track = engine.track(1)
     events = history.events[:20_000]
     started = time.perf_counter()
     for k in range(len(events)):
-        engine.advance(events[k : k + 1], 0, track)
+        engine.advance(events[k : k + 1], 0)
     return (time.perf_counter() - started) / len(events)
 
 

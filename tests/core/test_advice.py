@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from backtest.run import Run
 from core.engine import Advice, Engine
 from core.errors import ConfigError
 from core.model import Kind, Records, Result, Verdict
+from core.ports import Asked
 from core.strategy import Strategy
 from markets.history import make_events
 from risk.limits import Limits
@@ -19,14 +21,14 @@ from risk.limits import Limits
 SECOND = 1_000
 
 
-def answer(question: Any, after_ms: int = 3 * SECOND, **said: float) -> Records:
+def answer(question: Asked, after_ms: int = 3 * SECOND, **said: float) -> Records:
     """An opinion on a question: by default it agrees, surely and wholly."""
-    side = math.copysign(1.0, question["target"])
+    side = math.copysign(1.0, question.target)
     fields = {"verdict": 0.0, "side": side, "certainty": 0.9, "share": 1.0, "chance": math.nan}
     return make_events(
         Kind.OPINION,
-        [int(question["ts"]) + after_ms],
-        question=[float(question["order"])],
+        [question.ts + after_ms],
+        question=[float(question.number)],
         **{name: [value] for name, value in {**fields, **said}.items()},
     )
 
@@ -34,10 +36,10 @@ def answer(question: Any, after_ms: int = 3 * SECOND, **said: float) -> Records:
 class Oracle:
     """An advisor that answers what a function says."""
 
-    def __init__(self, engine: Engine, tape: Tape, says: Callable[[Any], Records | None]) -> None:
+    def __init__(self, engine: Engine, tape: Tape, says: Callable[[Asked], Records | None]) -> None:
         self.tape, self.says = tape, says
 
-    async def ask(self, questions: Records) -> None:
+    async def ask(self, questions: Sequence[Asked]) -> None:
         for question in questions:
             told = self.says(question)
             if told is not None:
@@ -46,7 +48,7 @@ class Oracle:
 
 def ask(
     targets: Sequence[float],
-    says: Callable[[Any], Records | None] = answer,
+    says: Callable[[Asked], Records | None] = answer,
     *,
     advice: Advice | None = None,
     limits: Limits = NO_LIMITS,
@@ -126,7 +128,7 @@ def test_a_signal_refused_is_not_asked_about_again_until_the_strategy_changes_it
 
 
 def test_an_exit_never_waits() -> None:
-    run = ask([1, 1, 1, 0, 0], lambda q: answer(q) if q["order"] == 1 else None)
+    run = ask([1, 1, 1, 0, 0], lambda q: answer(q) if q.number == 1 else None)
     assert fills(run) == [(3, 1.0), (5, -1.0)]
     assert len(run.of(Result.QUESTION)) == 1
 
@@ -185,6 +187,19 @@ def test_no_cut_into_blocks_changes_a_run_with_answers(after_ms: int) -> None:
     cuts_agree(says=lambda question: answer(question, after_ms), advice=slow())
 
 
+@pytest.mark.parametrize("advice", [None, {"consent": False, "consult_ms": 3 * MINUTE}])
+def test_bars_that_move_nothing_are_folded_fast_to_the_same_end(advice: dict[str, Any]) -> None:
+    """A strategy that is not compiled has every bar folded by the step itself."""
+    given = Advice(model="test", answer_ms_max=90 * SECOND, **(advice or {}))
+    fast, slow = (
+        ask(SCRIPTED * 3, lambda q: answer(q) if q.number % 3 else None, strategy=one, advice=given)
+        for one in (SCRIPT, replace(SCRIPT, compiled=False))
+    )
+    assert len(fast.of(Result.QUESTION)) > 5
+    assert fast.outcomes.tobytes() == slow.outcomes.tobytes()
+    assert fast.track.tobytes() == slow.track.tobytes()
+
+
 def test_a_run_folds_again_from_its_own_events_without_anybody_to_ask() -> None:
     run = ask(SCRIPTED, lambda question: answer(question, 61 * SECOND), advice=slow())
     setup = one_book(SCRIPT, book={"advice": slow()}, limits=NO_LIMITS)
@@ -199,17 +214,23 @@ def test_answers_do_not_change_the_past() -> None:
     assert full[: len(early)].tobytes() == early.tobytes()
 
 
+def _follow_opinion(f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
+    return (1.0 if f.opinion > 0.5 else -1.0 if f.opinion < -0.5 else 0.0), 1.0, 0
+
+
+FOLLOW = Strategy(
+    name="follow",
+    decide=_follow_opinion,
+    reasons=SCRIPT.reasons,
+    features={"opinion": "opinion"},
+)
+
+
 def test_a_schedule_asks_and_the_answer_becomes_a_field_strategies_read() -> None:
-    follow = Strategy(
-        name="follow",
-        decide=_follow_opinion,
-        reasons=SCRIPT.reasons,
-        features={"opinion": "opinion"},
-    )
     run = ask(
         [0] * 8,
-        lambda q: answer(q, side=1.0 if q["order"] == 1 else -1.0, certainty=0.8, chance=0.3),
-        strategy=follow,
+        lambda q: answer(q, side=1.0 if q.number == 1 else -1.0, certainty=0.8, chance=0.3),
+        strategy=FOLLOW,
         advice=Advice(model="test", consent=False, consult_ms=4 * MINUTE),
     )
     asked = run.of(Result.QUESTION)["ts"]
@@ -218,21 +239,11 @@ def test_a_schedule_asks_and_the_answer_becomes_a_field_strategies_read() -> Non
     assert fills(run) == [(3, 1.0), (7, -1.0), (7, -1.0)]
 
 
-def _follow_opinion(f: Any, _position: Any, _p: Any) -> tuple[float, float, int]:
-    return (1.0 if f.opinion > 0.5 else -1.0 if f.opinion < -0.5 else 0.0), 1.0, 0
-
-
 def test_a_scheduled_question_without_an_answer_leaves_no_opinion() -> None:
-    follow = Strategy(
-        name="follow",
-        decide=_follow_opinion,
-        reasons=SCRIPT.reasons,
-        features={"opinion": "opinion"},
-    )
     run = ask(
         [0] * 10,
-        lambda q: answer(q, side=1.0) if q["order"] == 1 else None,
-        strategy=follow,
+        lambda q: answer(q, side=1.0) if q.number == 1 else None,
+        strategy=FOLLOW,
         advice=Advice(
             model="test", consent=False, consult_ms=3 * MINUTE, answer_ms_max=30 * SECOND
         ),

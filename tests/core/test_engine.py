@@ -182,7 +182,7 @@ def outside(targets: list[float]) -> tuple[Any, MemoryJournal]:
 
 def test_an_outside_venue_is_given_orders_and_its_fills_come_back_as_events() -> None:
     engine, journal = outside([1, 1, 0, 0])
-    rows = np.concatenate(journal.outcomes)
+    rows = journal.outcomes
     fills = rows[rows["kind"] == Result.FILL]
     assert fills["quantity"].tolist() == [0.5, 0.5, -0.5, -0.5]
     account, position = engine.arrays["account"][0], engine.arrays["positions"][0]
@@ -236,7 +236,7 @@ def test_an_order_its_venue_ends_short_is_told_with_the_venues_code(
     end = np.zeros(1, EVENT)
     end["ts_known"], end["kind"], end["order"], end["final"] = 2**50, Kind.FILL, order["id"], 1.0
     end["fill_quantity"], end["fill_price"], end["code"] = filled, 100.0, code
-    outcomes = engine.advance(end, 0, engine.track(1)).outcomes
+    outcomes = engine.advance(end, 0).outcomes
     ends = outcomes[outcomes["kind"] == Result.CANCELLED]
     assert ends["reason"].tolist() == ([] if told is None else [told])
     assert ends["quantity"].sum() == 1.0 - filled
@@ -261,7 +261,7 @@ def test_a_fill_of_an_order_never_sent_stops_the_run() -> None:
     stray = make_events(Kind.FUNDING, [START], rate=[0.0])
     stray["kind"], stray["order"] = Kind.FILL, 7
     with pytest.raises(Exception, match="an order we never sent"):
-        engine.advance(stray, 0, engine.track(1))
+        engine.advance(stray, 0)
 
 
 def test_outcomes_that_do_not_fit_one_call_are_told_by_the_next() -> None:
@@ -300,11 +300,11 @@ def ladder(count: int, bars: int) -> tuple[Setup, dict[str, History]]:
 def test_what_is_passed_over_holds_nothing_and_awaits_nothing() -> None:
     setup, world = ladder(150, 20)
     engine = assemble(setup, {name: history.fields for name, history in world.items()})
-    block, track = merge(list(world.values())), engine.track(1)
+    block = merge(list(world.values()))
     positions, orders, busy = (engine.arrays[name] for name in ("positions", "orders", "busy"))
     skipped, summed = 0, 0
     for k in range(len(block)):
-        told = engine.advance(block[k : k + 1], 0, track).outcomes
+        told = engine.advance(block[k : k + 1], 0).outcomes
         idle = np.repeat(busy == 0, 64)[: len(positions)]
         skipped += int(idle.sum())
         assert not positions["quantity"][idle].any()

@@ -15,9 +15,9 @@ def fold(name: str, block: Records, snapshot: bytes | None = None) -> tuple[byte
     engine = assemble(shelf_setup(name), {symbol: h.fields for symbol, h in world.items()})
     if snapshot is not None:
         put(engine.arrays, snapshot)
-    at, told, track = 0, [], engine.track(len(block))
+    at, told = 0, []
     while at < len(block):
-        at, outcomes = engine.advance(block, at, track)
+        at, outcomes, *_ = engine.advance(block, at)
         told.append(joined([outcomes], OUTCOME))
     return take(engine.arrays), joined(told, OUTCOME)
 

@@ -12,7 +12,7 @@ from backtest.assemble import assemble
 from backtest.replay import MemoryJournal, NoAdvisor, NoVenue, Tape
 from core.engine import Engine
 from core.loop import run as run_loop
-from core.model import OUTCOME, Records, joined
+from core.model import Records
 from daemon.observe.canonical import Canonical
 from daemon.observe.metrics import Metrics
 from daemon.observe.stopwatch import Stopwatch, Tick
@@ -58,7 +58,7 @@ def drive(engine: Engine, metrics: Metrics, block: Records, step: int) -> Watche
     watch = Stopwatch(tape, memory, begun.append, ended)
     anyio.run(partial(run_loop, engine, watch, watch, NoVenue(), NoAdvisor()))
     lines = [canonical.line(tick) for tick in ticks]
-    outcomes = joined(memory.outcomes, OUTCOME)
+    outcomes = memory.outcomes
     return Watched(engine, metrics, ticks, lines, block, outcomes, len(begun))
 
 

@@ -239,10 +239,9 @@ async def halted_run(folder: Path, wire: Wire) -> None:
     """A run on record that was halted, and ended."""
     service = service_of(folder, wire)
     block = command_event(Command.HALT, wire.chain.time_ms)
-    track = service.engine.track(1)
-    step = service.engine.advance(block, 0, track)
+    step = service.engine.advance(block, 0)
     service.journal.say(Said())
-    await service.journal.append(block, step.outcomes, track)
+    await service.journal.append(block, step.outcomes, step.track)
     service.stop()
     service.journal.engine.dispose()
 

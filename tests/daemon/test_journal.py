@@ -139,7 +139,7 @@ def test_what_is_read_back_is_the_run_to_the_byte(recorded: tuple[Engine, Run]) 
     carried = {name: history.fields for name, history in histories().items()}
     machine, memory = assemble(desk(), carried), MemoryJournal()
     anyio.run(run_loop, machine, Tape(block), memory, NoVenue(), NoAdvisor())
-    again = replace(run, outcomes=np.concatenate(memory.outcomes), digests=tuple(machine.digests))
+    again = replace(run, outcomes=memory.outcomes, digests=tuple(machine.digests))
     assert again.decisions_hash == plain_run().decisions_hash
 
 

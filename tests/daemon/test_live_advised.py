@@ -9,11 +9,14 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
-from advised import PROMPTS, Sums, registry_of
+from advised import PROMPTS, Sums, agreeing, registry_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shelf import shelf_setup, shelf_world
 from sqlalchemy import Engine, select
 from standin_http import Fault
 from standin_ollama import StandinOllama
+from worlds import one_book, walk
 
 from backtest.advice import Advised
 from backtest.assemble import Setup
@@ -26,16 +29,19 @@ from core.model import MARKET_FIELDS, Records, Result, Verdict
 from daemon.journal import open_journal, read_events, read_outcomes, read_run_row, sqlite_url
 from daemon.journal.database import transaction
 from daemon.journal.schema import calls
-from daemon.live.advising import LiveAdvisor
+from daemon.live.advising import LiveAdvisor, Turns
 from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.supervisor import Task
 from forecasting.advisor import Advisor
+from forecasting.agents import Agent, Panel
 from forecasting.budget import Budget, Limits
 from forecasting.caller import Caller
-from forecasting.cassette import Cassette
+from forecasting.cassette import Cassette, Kept, scan
 from forecasting.clients import open_clients
+from forecasting.sandbox import End, Ran
 from markets.history import merge
 from strategies.e3 import E3
+from strategies.trend import TREND
 
 BARS = 900
 CARRIED = frozenset(MARKET_FIELDS)
@@ -64,11 +70,11 @@ class UnhurriedTape:
     """The tape a moment at a time: the next comes when every question is settled, for the minutes
     between bars are longer than a model thinks."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, events: Records) -> None:
+        self._service, self._events = service, events
 
     async def __aiter__(self) -> AsyncIterator[Records]:
-        events, journal = tape(), self._service.journal
+        events, journal = self._events, self._service.journal
         for block in np.split(events, np.flatnonzero(np.diff(events["ts_known"])) + 1):
             ahead = journal.seq + len(block)
             yield block
@@ -81,22 +87,30 @@ class UnhurriedTape:
         return bool(self._service.engine.arrays["positions"]["asked"].any())
 
 
-def live(database: Engine, folder: Path, standin: StandinOllama) -> None:
-    """Play the tape through the service, asking the stand-in."""
-    row = paper_row("paper", setup(), started_ms=0)
-    carried = {instrument.name: CARRIED for instrument in setup().instruments}
-    service = open_service(setup(), carried, database, row, lambda: 0)
+def live(
+    database: Engine,
+    folder: Path,
+    standin: StandinOllama,
+    plan: Setup | None = None,
+    events: Records | None = None,
+) -> None:
+    """Play the tape through the service, asking the stand-in, or a cassette that knows all."""
+    plan, events = plan or setup(), tape() if events is None else events
+    row = paper_row("paper", plan, started_ms=0)
+    carried = {instrument.name: CARRIED for instrument in plan.instruments}
+    service = open_service(plan, carried, database, row, lambda: 0)
 
     async def scene() -> None:
         async with standin.open():
             registry = registry_of(standin.url)
             budget = Budget(Limits(), Sums(), "paper", lambda: 0)
             caller = Caller(registry, open_clients(registry, {}), budget)
-            advisor = LiveAdvisor(service, asking(folder, standin.url, caller))
+            asked = asking(folder, standin.url, caller)
+            advisor = LiveAdvisor(service, Panel(Agent(asked, Agreeing())))
             with anyio.fail_after(60):
                 await run_service(
                     service,
-                    UnhurriedTape(service),
+                    UnhurriedTape(service, events),
                     advisor=advisor,
                     wrap=advisor.wrap,
                     edges=lambda _: [Task("advisor", advisor.run)],
@@ -112,10 +126,25 @@ def asking(folder: Path, url: str = "http://none", caller: Caller | None = None)
     )
 
 
-def replayed(folder: Path) -> Run:
+def replayed(folder: Path, plan: Setup | None = None, events: Records | None = None) -> Run:
     """The same events with the cassette alone."""
-    carried = {instrument.name: CARRIED for instrument in setup().instruments}
-    return replay_block(setup(), tape(), carried, Source(), advisor=Advised(asking(folder)))
+    plan, events = plan or setup(), tape() if events is None else events
+    carried = {instrument.name: CARRIED for instrument in plan.instruments}
+    advisor = Advised(Panel(Agent(asking(folder), None)))
+    return replay_block(plan, events, carried, Source(), advisor=advisor)
+
+
+class Agreeing:
+    """A sandbox in which every program answers the same at once."""
+
+    name = "agreeing"
+
+    async def available(self) -> str | None:
+        return None
+
+    async def run(self, _code: str, _context: bytes, _limits: Any) -> Ran:
+        said = '{"side":"long","confidence":0.9,"rationale":"so","evidence":[]}'
+        return Ran(end=End.OK, result=said, seconds=0.004)
 
 
 @pytest.mark.slow
@@ -155,3 +184,95 @@ def test_the_journal_alone_reproduces_an_advised_run(tmp_path: Path) -> None:
     config = read_run_row(database, "paper").config
     again = replay_recorded(config, read_events(database, "paper"), {"e3": E3}.__getitem__)
     assert again.outcomes.tobytes() == read_outcomes(database, "paper").tobytes()
+
+
+def agent_beside_gate() -> tuple[Setup, Records]:
+    """Two books of one strategy: an agent decides for the first, a gate for the second, and so
+    they ask at the same moments."""
+    world, plan = walk(400, seed=5), one_book(TREND, params={"fast": 5, "slow": 20})
+    advice = Advice(model="local", answer_ms_max=30_000)
+    books = tuple(
+        changed(
+            plan.books[0],
+            book=changed(plan.books[0].book, name=name, advice=changed(advice, agent=agent)),
+        )
+        for name, agent in (("agent", True), ("gate", False))
+    )
+    return changed(plan, books=books), world.events
+
+
+def programming(body: dict[str, Any]) -> str:
+    if "code" in body["format"]["properties"]:
+        return '{"plan":"none","code":"pass"}'
+    return agreeing(body)
+
+
+def retimed(old: Path, new: Path) -> None:
+    """The cassette as it is, but every call and every agent took 20 ms."""
+    latencies_ms = {"opinion": 20, "program": 15, None: 5}
+    cassette = Cassette(new)
+    for found in scan(old):
+        assert isinstance(found, Kept)
+        latency_ms = latencies_ms[found.entry.head.get("schema_name")]
+        cassette.add(found.entry.model_copy(update={"latency_ms": latency_ms}))
+
+
+@pytest.mark.slow
+def test_an_agent_and_a_gate_due_at_once_are_heard_in_one_order_live_and_in_replay(
+    tmp_path: Path,
+) -> None:
+    plan, events = agent_beside_gate()
+    at_once, standin = [], StandinOllama(model=programming)
+    for name in ("measured", "due_at_once"):
+        database, folder = open_journal(sqlite_url(tmp_path / f"{name}.sqlite")), tmp_path / name
+        if name == "due_at_once":
+            retimed(tmp_path / "measured", folder)
+        live(database, folder, standin, plan, events)
+        outcomes = read_outcomes(database, "paper")
+        heard = outcomes[outcomes["kind"] == Result.OPINION]
+        assert {Verdict(int(rule)) for rule in heard["rule"]} >= {Verdict.AGREED}
+        turns = heard[["ts", "order"]].tolist()
+        assert turns == sorted(turns)
+        at_once.append(len(turns) - len(set(heard["ts"].tolist())))
+        run = replayed(folder, plan, events)
+        within = outcomes[outcomes["ts"] <= int(events["ts_known"][-1])]
+        assert decisions_hash(run.digests, within) == run.decisions_hash
+    assert at_once[1] > 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_however_answers_come_they_are_heard_by_when_they_are_due_then_by_number(
+    answers: list[tuple[int, int, int, int]],
+) -> None:
+    heard: list[tuple[int, int]] = []
+
+    async def wait(turns: int) -> None:
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+
+    async def answer(turns: Turns, number: int, times: tuple[int, int, int, int]) -> None:
+        due_ms, call, recording, journaling = times
+        await wait(call)
+        turn = max(due_ms, turns.earliest_ms(number)), number
+        turns.take(turn)
+        await wait(recording)
+        async with turns.hear(turn):
+            await wait(journaling)
+            heard.append(turn)
+
+    async def scene() -> None:
+        turns = Turns()
+        async with anyio.create_task_group() as group:
+            for number, times in enumerate(answers):
+                group.start_soon(answer, turns, number, times)
+
+    anyio.run(scene)
+    assert heard == sorted(heard)
+    assert len(heard) == len(answers)

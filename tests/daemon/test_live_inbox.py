@@ -101,3 +101,22 @@ def test_whatever_comes_when_nothing_is_lost_and_time_goes_on(moves: list[tuple[
     assert (np.diff(events["ts_known"]) >= 0).all()
     # no command moved the time of market data
     assert bars["ts_known"].tolist() == stamps
+
+
+def test_what_follows_an_answer_is_stamped_after_it_and_another_answer_is_not() -> None:
+    def answer(ts: int) -> Records:
+        event = bar(ts)
+        event["kind"] = Kind.OPINION
+        return event
+
+    async def scene() -> list[int]:
+        inbox, events = Inbox(), (bar(10), answer(12), answer(12), bar(11), answer(5), bar(20))
+        for event in events:
+            await inbox.put(event)
+        blocks = aiter(inbox)
+        stamps = [int((await anext(blocks))["ts_known"][0]) for _ in events]
+        inbox.close()
+        await blocks.aclose()  # type: ignore[attr-defined]
+        return stamps
+
+    assert anyio.run(scene) == [10, 12, 12, 13, 13, 20]

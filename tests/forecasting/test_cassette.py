@@ -195,9 +195,10 @@ async def test_an_opinion_from_the_cassette_costs_microseconds(tmp_path: Path) -
     template = next(iter(Cassette(tmp_path)._kept.values())).entry
     advisor = replaying(tmp_path)
     asked = [question(at) for at in range(calls)]
+    gate = advisor.prompts.get("ai_gate", "v1")
     for one in asked[1:]:
-        messages = advisor.prompts.get("ai_gate", "v1").fill(one.context).messages
-        key = advisor._request(one, advisor.prompts.get("ai_gate", "v1"), messages).key
+        filled = gate.fill(one.context)
+        key, messages = advisor._key(one, gate, filled.told), filled.messages
         kept = advisor.cassette._kept[template.key]
         entry = template.model_copy(update={"key": key, "messages": messages})
         advisor.cassette._kept[key] = kept._replace(entry=entry)

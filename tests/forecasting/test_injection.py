@@ -68,7 +68,8 @@ def test_no_text_at_all_ends_its_fence(text: str) -> None:
 @given(st.lists(st.sampled_from(injections.ALL), min_size=1, max_size=4))
 def test_texts_do_not_work_together(texts: list[str]) -> None:
     news = [Text(f"news-{at}", text) for at, text in enumerate(texts)]
-    messages, evidence = GATE.fill(question().context | {"news": news})
+    filled = GATE.fill(question().context | {"news": news})
+    messages, evidence = filled.messages, filled.evidence
     assert len(FENCED.findall(messages[1].text)) == len(texts) + 1
     assert evidence == {"features", *(text.id for text in news)}
 
@@ -93,7 +94,7 @@ def test_text_in_figures_stays_in_its_json(text: str) -> None:
 async def requests_of(folder: Path, text: str) -> Request:
     advisor = replaying(folder)
     filled = GATE.fill(question(news=text).context)
-    return advisor._request(question(), GATE, filled.messages)
+    return advisor._request(question(), GATE, filled.told)
 
 
 @pytest.mark.anyio

@@ -1,5 +1,6 @@
 """Prompts: versions that never change, placeholders that must fit, and who gets which version."""
 
+import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from forecasting.cassette import Cassette, Kept, scan
 from forecasting.errors import PromptError
 from forecasting.prompting import Prompts, assigned, read_prompt
 from forecasting.questions import SCHEMAS, Text
-from forecasting.text import plain
+from forecasting.text import canonical, plain
 
 # A prompt that changes is another version: add a file and its line, and leave the others alone.
 HASHES = {
@@ -42,9 +43,9 @@ def test_no_shipped_version_has_changed() -> None:
 def test_every_shipped_prompt_asks_for_all_its_answer_holds() -> None:
     for versions in PROMPTS.by_name.values():
         for prompt in versions.values():
-            system = "".join(prompt.system)
-            assert all(f"- {name}: " in system for name in SCHEMAS[prompt.answer].model_fields)
-            assert "fence" in prompt.system
+            fields = SCHEMAS[prompt.answer].model_fields
+            assert all(f"- {name}: " in prompt.told for name in fields)
+            assert "%(fence)s" in prompt.told
 
 
 def test_an_answer_takes_every_key_and_no_other() -> None:
@@ -101,6 +102,33 @@ def test_long_strings_among_figures_are_cut_and_figures_are_not() -> None:
     for count, shown in ((1, title), (9, "w" * 94 + " [cut]"), (99, "w" * 14 + " [cut]")):
         prompt = GATE.fill(question().context | {"features": [1.25, *[title] * count]})
         assert f'[1.25,"{shown}"' in prompt.messages[1].text
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.from_regex(r"[a-z][a-z0-9._:/-]{0,5}", fullmatch=True), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES)
+def test_data_are_spelled_as_json_spells_them(value: Any) -> None:
+    try:
+        facts = GATE.facts(question().context | {"features": value})["features"]
+    except ValueError:  # too long, or too deep
+        return
+    text = GATE.fill(question().context | {"features": value}).messages[1].text
+    spelled = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert f" features>>\n{spelled}\n<<end" in text
+
+
+def test_a_conversation_is_the_canonical_json_of_its_messages() -> None:
+    filled = GATE.fill(question().context | {"news": [Text("n", 'a "\\" \u00e9\U0001f600\nb')]})
+    assert filled.told == canonical(filled.messages)
+    assert 'a "\\" \u00e9\U0001f600\nb' in filled.messages[1].text
 
 
 def test_a_missing_value_is_named() -> None:

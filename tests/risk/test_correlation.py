@@ -174,9 +174,9 @@ def pandas_like(closes: NDArray[np.float64], other: NDArray[np.float64], span: i
 def engine_after(world: dict[str, History], setup: Setup) -> Engine:
     engine = assemble(setup, {name: history.fields for name, history in world.items()})
     block = merge(list(world.values()))
-    at, track = 0, engine.track(len(block))
+    at = 0
     while at < len(block):
-        at, _ = engine.advance(block, at, track)
+        at, *_ = engine.advance(block, at)
     return engine
 
 
@@ -271,9 +271,9 @@ def fold(block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]
     engine = assemble(trends(), {name: history.fields for name, history in trend_world().items()})
     if snapshot is not None:
         put(engine.arrays, snapshot)
-    at, rows, track = 0, [], engine.track(len(block))
+    at, rows = 0, []
     while at < len(block):
-        at, outcomes = engine.advance(block, at, track)
+        at, outcomes, *_ = engine.advance(block, at)
         rows.append(joined([outcomes], OUTCOME))
     return take(engine.arrays), joined(rows, OUTCOME)
 

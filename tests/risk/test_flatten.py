@@ -277,9 +277,9 @@ def fold(block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]
     engine = assemble(falling(), {name: history.fields for name, history in world().items()})
     if snapshot is not None:
         put(engine.arrays, snapshot)
-    at, told, track = 0, [], engine.track(len(block))
+    at, told = 0, []
     while at < len(block):
-        at, outcomes = engine.advance(block, at, track)
+        at, outcomes, *_ = engine.advance(block, at)
         told.append(joined([outcomes], OUTCOME))
     return take(engine.arrays), joined(told, OUTCOME)
 
@@ -319,7 +319,7 @@ class Outside:
 
     def step(self, events: Records) -> list[float]:
         """The quantities approved at these events."""
-        told = self.engine.advance(events, 0, self.engine.track(len(events))).outcomes
+        told = self.engine.advance(events, 0).outcomes
         return [float(q) for q in told["quantity"][told["kind"] == Result.APPROVED]]
 
     def bar(self) -> list[float]:
