@@ -14,6 +14,7 @@ from backtest.replay import Tape
 from backtest.run import Run
 from core.engine import Book, Engine
 from core.errors import ConfigError
+from core.events import make_event
 from core.model import MARKET_FIELDS, Kind, Records, Verdict
 from core.ports import Asked
 from core.strategy import Source
@@ -22,7 +23,6 @@ from forecasting.cassette import Cassette
 from forecasting.prompting import Prompts
 from forecasting.questions import Forecast, Opinion, Outcome, Question, Reply, Side
 from forecasting.registry import Registry
-from markets.history import make_event
 
 CLOSES_TOLD = 48
 WEEK_MS = 7 * 86_400_000

@@ -18,8 +18,9 @@ from backtest.statistics import daily_returns, max_drawdown, sharpe, sortino
 from backtest.sweep.rows import Row, rank_key
 from backtest.sweep.sweep import Subject
 from core.errors import ConfigError, DataError, UnknownName
+from core.events import command_event
 from core.model import EVENT, OUTCOME, TRACK, Command, Kind, Records, joined
-from markets.history import History, crop, in_order, make_events, merge, stack
+from markets.history import History, crop, in_order, merge, stack
 
 Piece = tuple[int, int]
 """A part of history without a gap: what was known in (begin_ms, end_ms], unix ms."""
@@ -115,18 +116,12 @@ def staged(
     # said before a bar is seen, a word takes effect at the open of the next one: the last
     closing = int(np.unique(bars)[:-1].max(initial=stretch.begin_ms))
     said = [
-        _said(min(int(known[0]), stretch.begin_ms) - 1, Command.REDUCE_ONLY),
-        *([_said(stretch.begin_ms, Command.RESUME)] if trades else []),
-        _said(closing, Command.REDUCE_ONLY),
-        *(_said(closing, Command.CLOSE, book, instrument) for book, instrument in places),
+        command_event(Command.REDUCE_ONLY, min(int(known[0]), stretch.begin_ms) - 1),
+        *([command_event(Command.RESUME, stretch.begin_ms)] if trades else []),
+        command_event(Command.REDUCE_ONLY, closing),
+        *(command_event(Command.CLOSE, closing, book, instrument) for book, instrument in places),
     ]
     return in_order(stack([block, *said]))
-
-
-def _said(ts: int, word: Command, book: int = 0, instrument: int = 0) -> Records:
-    event = make_events(Kind.COMMAND, [ts], command=[float(word)], book=[float(book)])
-    event["instrument"] = instrument
-    return event
 
 
 def ended_flat(run: Run) -> bool:

@@ -146,14 +146,13 @@ def coast(  # noqa: PLR0912, PLR0915 - what it holds in registers cannot be hand
     inputs_at, inputs_n = state.inputs + 8 * book.inputs_at, book.inputs_end - book.inputs_at
     features_at, position_at, params_at = _shown(state, book, b)
     regime_at = node_of(state, instrument.nodes_at).answer
-    decide, first, markets = book.decide, state.values, state.markets
+    decide, first, markets, until = book.decide, state.values, state.markets, _calm_until(state, b)
     quantity, cost, digest = position.quantity, position.cost_micros, position.digest
     settled = position.decided == position.target and position.wanted == quantity
     unrealised, notional = position.unrealised_micros, position.notional_micros
     base, others = equity_micros(account) - unrealised, account.notional_micros - notional
     alarm, peak, values, folded = account.alarm_micros, account.peak_micros, first, 0
     now, seq, told, going, word = account.now, account.seq, account.decisions, True, bits(0.0)
-    until = _calm_until(state, b)
     target, confidence, reason, last, same = 0.0, 0.0, 0, (bits(0.0), bits(0.0), 0), False
     while folded < count:
         event = event_of(block, folded)

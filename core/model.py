@@ -168,7 +168,7 @@ _HEADER = (
     ("kind", type_code),
     ("instrument", type_code),
 )
-_HEADER_BYTES = sum(np.dtype(kind).itemsize for _, kind in _HEADER)
+HEADER_BYTES = sum(np.dtype(kind).itemsize for _, kind in _HEADER)
 
 
 def _event_type() -> np.dtype[Any]:
@@ -178,8 +178,8 @@ def _event_type() -> np.dtype[Any]:
     for fields in PAYLOAD.values():
         names += fields
         formats += [type_float] * len(fields)
-        offsets += [_HEADER_BYTES + 8 * place for place in range(len(fields))]
-    size = _HEADER_BYTES + 8 * max(len(fields) for fields in PAYLOAD.values())
+        offsets += [HEADER_BYTES + 8 * place for place in range(len(fields))]
+    size = HEADER_BYTES + 8 * max(len(fields) for fields in PAYLOAD.values())
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import PAYLOAD, Kind, Records
 from markets.history import (
     Contract,
@@ -22,7 +23,6 @@ from markets.history import (
     Times,
     assemble,
     make_bars,
-    make_events,
 )
 from markets.intervals import as_interval_ms, format_interval, parse_interval
 from markets.resample import resample

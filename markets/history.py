@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import EVENT, PAYLOAD, Kind, Records
 
 Floats = NDArray[np.float64]
@@ -25,8 +25,6 @@ Places = NDArray[np.intp]
 
 _CARRIERS = (Kind.BAR, Kind.QUOTE, Kind.FORECAST)
 _WORDS = EVENT.itemsize // 8
-_PAYLOAD_WORDS = _WORDS - 3
-_PACKED = Struct(f"qqii{_PAYLOAD_WORDS}d")
 _GAPS_SHOWN = 5
 
 
@@ -120,28 +118,6 @@ class History:
     def bar_count(self) -> int:
         """How many BAR events there are."""
         return int(np.count_nonzero(self.events["kind"] == Kind.BAR))
-
-
-def make_events(
-    kind: Kind, ts_known: ArrayLike, ts_event: ArrayLike | None = None, **payload: ArrayLike
-) -> Records:
-    """Events of one kind from columns of equal length; payload fields not given are NaN."""
-    known = np.asarray(ts_known, np.int64)
-    events = np.zeros(len(known), EVENT)
-    events["ts_known"] = known
-    events["ts_event"] = known if ts_event is None else ts_event
-    events["kind"] = kind
-    for name in PAYLOAD[kind]:
-        events[name] = payload.pop(name, np.nan)
-    assert not payload, f"{kind.name} has no {sorted(payload)}"
-    return events
-
-
-def make_event(kind: Kind, instrument: int, ts: int, *payload: float) -> Records:
-    """One event, known when it happened: the fields of its kind in their order. Much faster than a
-    column of one."""
-    rest = (0.0,) * (_PAYLOAD_WORDS - len(payload))
-    return np.frombuffer(bytearray(_PACKED.pack(ts, ts, kind, instrument, *payload, *rest)), EVENT)
 
 
 def make_bars(opens: Times, interval_ms: int, **prices: ArrayLike) -> Records:

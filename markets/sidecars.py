@@ -13,17 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import Kind, Records
 from markets.candles import parse_candles, read_candles
-from markets.history import (
-    Floats,
-    History,
-    Times,
-    assemble,
-    make_events,
-    make_funding,
-    select,
-)
+from markets.history import Floats, History, Times, assemble, make_funding, select
 from markets.tables import NO_TIME, read_table
 
 _HOUR_MS = 3_600_000

@@ -12,10 +12,11 @@ from backtest.replay import replay
 from backtest.run import Run
 from backtest.sweep.sweep import Subject
 from core.engine import Book
+from core.events import make_events
 from core.instrument import Instrument
 from core.model import Kind
 from core.strategy import Param, Strategy
-from markets.history import History, Quality, assemble, make_bars, make_events
+from markets.history import History, Quality, assemble, make_bars
 from risk.limits import Limits, Sizing, SizingRule
 from strategies.trend import TREND
 

@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table
 
-from core.model import EVENT, Command, ExitReason, Kind, Mode, Records, Result, Verdict
+from core.model import (
+    EVENT,
+    HEADER_BYTES,
+    Command,
+    ExitReason,
+    Kind,
+    Mode,
+    Records,
+    Result,
+    Verdict,
+)
 from daemon.journal import schema
 from daemon.journal.said import FIELDS, CommandRow, Said
 from execution.sending import Ending
@@ -24,7 +34,6 @@ Places: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
 Text: TypeAlias = Callable[[int], str]
 
-HEADER_BYTES = EVENT.fields["open"][1] if EVENT.fields else 0
 PAYLOAD = np.dtype((np.void, EVENT.itemsize - HEADER_BYTES))
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from core.errors import JournalError, UnknownName
-from core.model import EVENT, MICROS_PER_UNIT, OUTCOME, Kind, Records
+from core.model import EVENT, HEADER_BYTES, MICROS_PER_UNIT, OUTCOME, Kind, Records
 from daemon.journal.database import transaction
-from daemon.journal.projection import HEADER_BYTES, Mark, Text
+from daemon.journal.projection import Mark, Text
 from daemon.journal.said import read_commands
 from daemon.journal.schema import books, equity, events, runs, steps
 from daemon.journal.writer import COMMANDS_KEPT, SqlJournal

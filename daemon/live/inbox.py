@@ -6,7 +6,6 @@ stamped with the moment it became known here, never earlier than what went befor
 then in the order the loop saw, and a replay of it sees the same.
 """
 
-import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,9 +13,10 @@ from contextlib import suppress
 import anyio
 import numpy as np
 
-from core.model import EVENT, Command, Kind, Records, joined
+from core.model import EVENT, Kind, Records, joined
 
 BLOCKS_MAX = 1_024
+_NOTHING = np.zeros(0, EVENT)
 
 
 class Inbox:
@@ -97,52 +97,9 @@ class Inbox:
         return block
 
 
-def link_event(instrument: int, up: bool, now_ms: int) -> Records:
-    """The feed of an instrument went up or down."""
-    event = _event(Kind.LINK, instrument, now_ms)
-    event["up"] = float(up)
-    return event
-
-
-def command_event(word: Command, now_ms: int, book: int = 0, instrument: int = 0) -> Records:
-    """An operator's word; ``book`` is that of CLOSE, ``instrument`` the one it trades."""
-    event = _event(Kind.COMMAND, instrument, now_ms)
-    event["command"], event["book"] = float(word), float(book)
-    return event
-
-
-def fill_event(
-    order: int,
-    instrument: int,
-    *,
-    quantity: float,
-    price: float,
-    fee: float,
-    final: bool,
-    ts: int,
-    code: int = 0,
-) -> Records:
-    """An outside venue filled (a part of) an order at ``ts``; ``final``: nothing more will come of
-    it, whatever is left, and ``code`` is why. ``fee`` in quote."""
-    event = _event(Kind.FILL, instrument, ts)
-    event["order"], event["final"], event["code"] = float(order), float(final), float(code)
-    event["fill_quantity"], event["fill_price"], event["fill_fee"] = quantity, price, fee
-    return event
-
-
-_NOTHING = np.zeros(0, EVENT)
-
-
 def _ahead(command: Records, events: Records) -> Records:
     """A command stamped no later than the block it overtakes: it must not move the time of market
     data. When it was given stays in its ``ts_event``."""
     if len(events):
         command["ts_known"] = np.minimum(command["ts_known"], events["ts_known"][0])
     return command
-
-
-def _event(kind: Kind, instrument: int, now_ms: int) -> Records:
-    event = np.full(1, math.nan, "f8").repeat(EVENT.itemsize // 8).view(EVENT)
-    event["ts_known"] = event["ts_event"] = now_ms
-    event["kind"], event["instrument"] = kind, instrument
-    return event

@@ -23,6 +23,7 @@ from backtest.run import config_hash
 from core.compiled import source_digest
 from core.engine import Engine
 from core.errors import UnknownName
+from core.events import command_event, link_event
 from core.loop import run as run_loop
 from core.model import EVENT, Command, Records, joined
 from core.ports import Advisor, Journal, Venue
@@ -38,7 +39,7 @@ from daemon.journal import (
     row_under,
     write_snapshot,
 )
-from daemon.live.inbox import Inbox, command_event, link_event
+from daemon.live.inbox import Inbox
 from daemon.live.recovery import Recovered, check_same, recover, where
 from daemon.observe.stopwatch import Stopwatch, Tick
 from daemon.supervisor import Task, supervise

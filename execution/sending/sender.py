@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import anyio
-import numpy as np
 
 from core.errors import LockstepError
-from core.model import EVENT, Kind, Records
+from core.events import fill_event
+from core.model import Records
 from core.sending import Attempt, Attempts, Chain, Ending, Order
 from execution.sending.life import Clock, Ended, Life
 from execution.sending.wake import Sleep
@@ -135,7 +135,17 @@ class Sender:
         else:
             ended = await self._life.live(_netted(order, holdings), last)
         holdings[order.book] += ended.quantity
-        await self._tell(_fill_event(order, ended, self._clock()))
+        event = fill_event(
+            order.id,
+            order.instrument,
+            quantity=ended.quantity,
+            price=ended.price,
+            fee=ended.fee,
+            final=True,
+            ts=self._clock(),
+            code=ended.code,
+        )
+        await self._tell(event)
 
     def _holdings_of(self, instrument: int) -> dict[int, float]:
         """What each book of an instrument holds after every order that ended, folded or not: as
@@ -179,13 +189,3 @@ def _netted(order: Order, holdings: Mapping[int, float]) -> Order:
 def _covers(held: float, order: Order) -> bool:
     """Whether so much is held that an order shrinks it, at most to nothing."""
     return held * order.quantity < 0.0 and abs(order.quantity) <= abs(held) * (1 + FLAT)
-
-
-def _fill_event(order: Order, ended: Ended, now_ms: int) -> Records:
-    event = np.zeros(1, EVENT)
-    event["ts_known"] = event["ts_event"] = now_ms
-    event["kind"], event["instrument"] = Kind.FILL, order.instrument
-    event["order"], event["final"], event["code"] = order.id, 1.0, ended.code
-    event["fill_quantity"], event["fill_price"] = ended.quantity, ended.price
-    event["fill_fee"] = ended.fee
-    return event

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import Kind, Records
 from markets.bars import bars_from_trades
 from markets.drift.data_api import Rows
@@ -26,7 +27,6 @@ from markets.history import (
     assemble,
     crop,
     make_bars,
-    make_events,
     make_funding,
     select,
 )

@@ -10,21 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import Kind, Records
 from markets.bars import bars_from_trades
 from markets.drift.units import FUNDING_HOURS, funding_from_decimal
 from markets.feeds.funding import known_from
-from markets.history import (
-    Flags,
-    Floats,
-    History,
-    Places,
-    Quality,
-    Times,
-    assemble,
-    make_events,
-    make_funding,
-)
+from markets.history import Flags, Floats, History, Places, Quality, Times, assemble, make_funding
 from markets.intervals import as_interval_ms
 from markets.sieve import Sieve
 from markets.tables import NO_TIME, Table, parse_csv, read_bytes

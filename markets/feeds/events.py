@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.events import make_events
 from core.model import Kind, Records
 from markets.feeds.closing import Candle
 from markets.feeds.funding import Settlement
 from markets.feeds.quotes import Quote
-from markets.history import make_bars, make_events, make_funding
+from markets.history import make_bars, make_funding
 
 
 def bar_events(bars: Sequence[tuple[int, Candle]], interval_ms: int) -> Records:

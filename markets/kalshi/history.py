@@ -20,17 +20,9 @@ from typing import Any
 import numpy as np
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import Kind, Records
-from markets.history import (
-    Contract,
-    Flags,
-    History,
-    Places,
-    Quality,
-    assemble,
-    make_bars,
-    make_events,
-)
+from markets.history import Contract, Flags, History, Places, Quality, assemble, make_bars
 from markets.sieve import Sieve
 from markets.tables import NO_TIME, Table, read_table
 

@@ -21,9 +21,10 @@ from backtest.run import Run
 from backtest.statistics import daily_equity, daily_returns
 from core.engine import Book
 from core.errors import ConfigError, DataError
+from core.events import make_events
 from core.instrument import Instrument
 from core.model import MICROS_PER_UNIT, Kind
-from markets.history import History, assemble, make_events
+from markets.history import History, assemble
 from risk.limits import Sizing, SizingRule
 from strategies.trend import TREND
 

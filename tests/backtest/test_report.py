@@ -32,9 +32,9 @@ from backtest.report.series import (
 from backtest.report.texts import RULES, amount, lasted, percent, plain, rule_text
 from backtest.run import Run
 from core.engine import Book
+from core.events import make_events
 from core.instrument import Instrument, binary
 from core.model import Kind
-from markets.history import make_events
 from markets.synthetic import binary_sample, sample
 from risk.gate import Rule
 from risk.limits import Limits, Sizing, SizingRule

@@ -28,9 +28,10 @@ from backtest.statistics import (
     summary,
 )
 from core.engine import Book
+from core.events import make_events
 from core.instrument import Instrument
 from core.model import Kind
-from markets.history import History, Quality, assemble, make_bars, make_events, make_funding
+from markets.history import History, Quality, assemble, make_bars, make_funding
 from risk.limits import Sizing, SizingRule
 
 HOUR = 3_600_000

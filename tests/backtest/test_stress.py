@@ -30,10 +30,11 @@ from backtest.stress import (
     world_names,
     world_of,
 )
+from core.events import make_events
 from core.instrument import Instrument
 from core.model import Kind, Result
 from core.strategy import Strategy
-from markets.history import History, assemble, make_events
+from markets.history import History, assemble
 from strategies.trend import TREND
 
 SEED = 5

@@ -5,8 +5,9 @@ import numpy as np
 from worlds import MINUTE, START, walk
 
 from backtest.replay import Tape
+from core.events import make_events
 from core.model import Kind, Records
-from markets.history import assemble, make_events, merge, select
+from markets.history import assemble, merge, select
 
 STEP = 7
 

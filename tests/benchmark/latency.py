@@ -152,7 +152,7 @@ class Probe:
 
     async def submit(self, approved: Any) -> None:
         """Note the time and fill; the last order of a bar completes its row."""
-        from daemon.live.inbox import fill_event
+        from core.events import fill_event
 
         self.lap("submit")
         self.orders += 1

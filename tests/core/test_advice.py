@@ -12,10 +12,10 @@ from backtest.replay import Source, Tape, replay_block
 from backtest.run import Run
 from core.engine import Advice, Engine
 from core.errors import ConfigError
+from core.events import make_events
 from core.model import Kind, Records, Result, Verdict
 from core.ports import Asked
 from core.strategy import Strategy
-from markets.history import make_events
 from risk.limits import Limits
 
 SECOND = 1_000

@@ -7,23 +7,13 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from worlds import (
-    MINUTE,
-    SCRIPT,
-    START,
-    ScriptReason,
-    bar_history,
-    make_events,
-    one_book,
-    play,
-    scripted,
-    walk,
-)
+from worlds import MINUTE, SCRIPT, START, ScriptReason, bar_history, one_book, play, scripted, walk
 
 from backtest.assemble import BookSetup, Setup, assemble
 from backtest.replay import MemoryJournal, NoAdvisor, Tape, replay
 from core.engine import Book, Engine
 from core.errors import ConfigError, MissingInput, StrategyError, UnknownName
+from core.events import make_events
 from core.instrument import Instrument, binary
 from core.loop import run as run_loop
 from core.model import EVENT, Command, Kind, OrderStatus, Records, Result, joined

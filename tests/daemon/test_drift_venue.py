@@ -21,11 +21,11 @@ from standin_wire import Wire, opened
 
 from config.settings import Drift, Live
 from core.errors import ConfigError, LockstepError
+from core.events import command_event
 from core.model import Command, Kind, Mode
 from core.sending import Unreachable
 from daemon.clock import now_ms
 from daemon.journal import RunMode, Said, open_journal, sqlite_url
-from daemon.live.inbox import command_event
 from daemon.live.service import Service, open_service, paper_row
 from daemon.observe.metrics import Metrics
 from daemon.venues.drift import DriftVenue, Switches, open_drift, open_reader, read_key

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import scripted
 
+from core.events import command_event
 from core.model import Command, Kind, Records
-from daemon.live.inbox import BLOCKS_MAX, Inbox, command_event
+from daemon.live.inbox import BLOCKS_MAX, Inbox
 
 
 def bar(ts: int, number: int = 0) -> Records:

@@ -22,10 +22,10 @@ from live_child import RUN, Deadly, tape, watch_commits
 from shelf import shelf_setup, shelf_world
 
 from backtest.assemble import Setup
+from core.events import fill_event
 from core.model import Kind, Records
 from core.ports import Journal
 from daemon.journal import open_journal, sqlite_url
-from daemon.live.inbox import fill_event
 from daemon.live.service import Service, open_service, paper_row, run_service
 from daemon.supervisor import Task
 from markets.history import History

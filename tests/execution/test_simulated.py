@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import FREE, MINUTE, SCRIPT, START, make_events, one_book, play, scripted
+from worlds import FREE, MINUTE, SCRIPT, START, one_book, play, scripted
 
+from core.events import make_events
 from core.instrument import Instrument, binary
 from core.model import ExitReason, Kind, OrderStyle, Result
 from execution.simulated import liquidation_price

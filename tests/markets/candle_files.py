@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from core.events import make_events
 from core.model import Kind
-from markets.history import History, Quality, assemble, make_bars, make_events
+from markets.history import History, Quality, assemble, make_bars
 
 START = 1_704_067_200_000
 MINUTE = 60_000

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import EVENT, Kind
 from markets.history import (
     PAYLOAD,
@@ -18,7 +19,6 @@ from markets.history import (
     crop,
     in_order,
     make_bars,
-    make_events,
     make_funding,
     merge,
     select,

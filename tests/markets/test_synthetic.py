@@ -11,19 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import DataError
+from core.events import make_events
 from core.model import Kind, Records
 from markets.candles import read_candles
 from markets.export import write
-from markets.history import (
-    Floats,
-    History,
-    Quality,
-    assemble,
-    make_bars,
-    make_events,
-    make_funding,
-    select,
-)
+from markets.history import Floats, History, Quality, assemble, make_bars, make_funding, select
 from markets.synthetic import START_MS, binary_sample, sample
 
 

@@ -12,7 +12,6 @@ from worlds import (
     SCRIPT,
     START,
     ScriptReason,
-    make_events,
     one_book,
     play,
     scripted,
@@ -27,6 +26,7 @@ from backtest.run import Run, config_hash
 from backtest.sweep.field import Field
 from backtest.sweep.rows import hash_of
 from core.engine import Book
+from core.events import make_events
 from core.instrument import Instrument
 from core.model import (
     EVENT,

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import MINUTE, SCRIPT, START, make_events, one_book, play, scripted
+from worlds import MINUTE, SCRIPT, START, one_book, play, scripted
 
+from core.events import make_events
 from core.model import DESK, INSTRUMENT, INTENT, Command, InstrumentKind, Kind, Mode, Result
 from risk.gate import Rule, review
 from risk.limits import LIMITS, Limits, Sizing, SizingRule, limits_records

@@ -10,9 +10,10 @@ from backtest.assemble import BookSetup, Setup
 from backtest.replay import replay
 from backtest.run import Run
 from core.engine import Book
+from core.events import make_events
 from core.instrument import binary
 from core.model import ExitReason, Kind, Result
-from markets.history import History, assemble, make_events
+from markets.history import History, assemble
 from markets.kalshi.history import Ladder, read_ladder
 from risk.limits import Limits, Sizing, SizingRule
 from strategies.probability import PROBABILITY
