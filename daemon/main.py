@@ -169,7 +169,7 @@ journal_app.command(epilog=journals.UPGRADE_EPILOG)(journals.upgrade)
 journal_app.command(epilog=journals.REMOVE_EPILOG)(journals.remove)
 app.add_typer(journal_app, name="journal")
 
-cassette_app = _group("List, check, prune and export recorded calls of language models.")
+cassette_app = _group("List, check, prune and export recorded model calls.")
 cassette_app.command(epilog=cassette.LS_EPILOG)(cassette.ls)
 cassette_app.command(epilog=cassette.VERIFY_EPILOG)(cassette.verify)
 cassette_app.command(epilog=cassette.PRUNE_EPILOG)(cassette.prune)

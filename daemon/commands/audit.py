@@ -56,7 +56,7 @@ def audit(
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Fold a recorded run again and compare every outcome with the record."""
+    """Fold a recorded run again, and compare every outcome."""
     from backtest.recorded import engine_of
     from daemon.commands.choices import Choices, read_settings
     from daemon.commands.names import parse_timerange
@@ -97,7 +97,10 @@ def what_if(
     record: Record = False,
     json: Json = False,
 ) -> None:
-    """Fold a recorded run with a limit, size, parameter or model changed; show what differs."""
+    """Fold a recorded run with a change, show what differs.
+
+    Of a limit, size, parameter, model, prompt or confidence.
+    """
     from dataclasses import asdict
 
     from backtest.recorded import asks, changed, replay_recorded

@@ -21,7 +21,10 @@ ModelId = Annotated[str, typer.Option("--model", metavar="ID", help="Only calls 
 
 
 def ls(folder: Folder, failures: Failures = False, model: ModelId = "", json: Json = False) -> None:
-    """List the calls a cassette holds: who was asked, how it ended, how long it took and cost."""
+    """List the calls a cassette holds.
+
+    Who was asked, how it ended, how long it took and what it cost.
+    """
     from daemon.console import write, write_json, write_table
 
     sound, damaged = _split(folder)
@@ -37,7 +40,10 @@ def ls(folder: Folder, failures: Failures = False, model: ModelId = "", json: Js
 
 
 def verify(folder: Folder, json: Json = False) -> None:
-    """Check every entry against its hash and its key; exit code 3 if one is damaged."""
+    """Check every entry against its hash and its key.
+
+    Exit code 3 if one is damaged.
+    """
     from core.errors import DataError
     from daemon.console import write, write_json
     from forecasting.cassette import is_its_own, seal_of
@@ -64,7 +70,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete calls, so that they are asked anew; what rests on them replays no more."""
+    """Delete calls, so that they are asked anew.
+
+    What rests on them replays no more.
+    """
     from core.errors import ConfigError
     from daemon.console import write, write_json
 
@@ -88,7 +97,10 @@ def export(
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One call a line.")],
     json: Json = False,
 ) -> None:
-    """Write all calls to one file, with the whole prompts, the raw replies and their hashes."""
+    """Write all calls to one file.
+
+    With the whole prompts, the raw replies and their hashes.
+    """
     from core.errors import ConfigError
     from daemon.console import write, write_json
     from forecasting.text import canonical

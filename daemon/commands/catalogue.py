@@ -104,7 +104,7 @@ def _tell_strategy(strategy: "Strategy", file: str) -> None:
 
 
 def features(name: Name = None, json: Json = False) -> None:
-    """List what strategies may read, with units, or tell about one."""
+    """List what strategies may read, or tell about one."""
     from core.errors import UnknownName
     from daemon.console import write, write_json, write_pairs, write_table
     from strategies.features import FEATURES

@@ -33,7 +33,10 @@ def cross_validate(
     hold_out: HoldOut = None,
     journal: Url = None,
 ) -> None:
-    """Fit on some parts of history, trade the others: every choice, stitched into many paths."""
+    """Fit on some parts of history, trade the others.
+
+    Every choice of parts, stitched into many paths.
+    """
     from backtest.cross_validation import Terms
     from daemon.commands.cross_validating import cross_validate_and_tell
     from daemon.commands.sweeping import Search

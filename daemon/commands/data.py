@@ -19,7 +19,10 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Candles, or Drift's 
 def inspect(
     file: File, timerange: Timerange = None, resample: Resample = None, json: Json = False
 ) -> None:
-    """Tell what a file holds: span, gaps, rows skipped and why, fields carried, digest."""
+    """Tell what a file holds.
+
+    Span, gaps, rows skipped and why, fields carried, digest.
+    """
     from daemon.console import write_json, write_pairs
 
     history = _read(file, timerange, resample)
@@ -41,7 +44,10 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a file's history as .feather, .parquet, .csv or .csv.gz, its sidecars inside."""
+    """Write a file's history in another format.
+
+    As .feather, .parquet, .csv or .csv.gz, its sidecars inside.
+    """
     from core.errors import ConfigError, DataError
     from daemon.console import write, write_json
     from markets.export import write as export
@@ -67,7 +73,10 @@ def sample(
     bars: Annotated[int, typer.Option(metavar="N", min=2, help="Bars a perpetual.")] = 20_000,
     json: Json = False,
 ) -> None:
-    """Write the synthetic sample: two perpetuals with funding and books, three event contracts."""
+    """Write the synthetic sample.
+
+    Two perpetuals with funding and books, three event contracts.
+    """
     from core.errors import DataError
     from daemon.console import write, write_json
     from markets import synthetic

@@ -49,7 +49,7 @@ def doctor(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Check whether this machine is fit to run, and a venue fit to be traded."""
+    """Check that this machine, and a venue, are fit to trade."""
     from daemon.commands.choices import Choices, read_settings
     from daemon.console import write_json, write_table
 

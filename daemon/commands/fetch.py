@@ -59,7 +59,10 @@ def fetch(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fetch trades, or candles, and funding of a market, and write its bars as one file."""
+    """Fetch a market's bars and funding into one file.
+
+    From trades, or from candles.
+    """
     import anyio
 
     from core.errors import ConfigError

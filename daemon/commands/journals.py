@@ -51,7 +51,10 @@ def list_(journal: Url = None, json: Json = False) -> None:
 
 
 def upgrade(journal: Url = None, json: Json = False) -> None:
-    """Bring the journal's schema up to this version, whole or not at all."""
+    """Bring the journal's schema up to this version.
+
+    Whole or not at all.
+    """
     from daemon.console import write, write_json
     from daemon.journal import upgrade as move_schema
 

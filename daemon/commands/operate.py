@@ -102,7 +102,7 @@ def trades(daemon: Daemon, limit: Limit = 20) -> None:
 
 @taking(Daemon)
 def commands(daemon: Daemon, limit: Limit = 20) -> None:
-    """List the last commands, who gave them and why; the newest first."""
+    """List the last commands, who gave them and why."""
     found = _asked(daemon, "/commands", limit=limit)
     _show(daemon, found, ("ts", "word", "book", "who", "reason"), none="no command yet")
 
@@ -129,7 +129,10 @@ def reduce_only(daemon: Daemon, reason: Why = "") -> None:
 
 @taking(Daemon)
 def resume(daemon: Daemon, reason: MustSayWhy) -> None:
-    """Lift a halt or reduce-only; the drawdown is counted anew from here."""
+    """Lift a halt or reduce-only.
+
+    The drawdown is counted anew from here.
+    """
     _order(daemon, {"word": "resume", "reason": reason})
 
 

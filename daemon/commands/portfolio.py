@@ -99,7 +99,7 @@ def portfolio(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Allocate over the books of runs, held against equal weights."""
+    """Allocate over the books of runs, against equal weights."""
     from backtest.portfolio.books import books_of
     from backtest.portfolio.walk import equal_walk, walk
     from daemon.commands.choices import Choices, read_settings

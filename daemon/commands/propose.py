@@ -71,7 +71,10 @@ def propose(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.json.")] = False,
     json: Json = False,
 ) -> None:
-    """Ask a language model for trading rules, check them, and write them to a file."""
+    """Ask a language model for trading rules, and check them.
+
+    They are written to a file.
+    """
     import anyio
 
     from core.errors import ConfigError

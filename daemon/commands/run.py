@@ -56,7 +56,10 @@ def run(
     journal: Url = None,
     real_money: RealMoney = False,
 ) -> None:
-    """Trade against a live market until stopped, on paper unless live.venue says otherwise."""
+    """Trade against a live market until stopped.
+
+    On paper, unless live.venue says otherwise.
+    """
     import anyio
 
     from daemon.clock import now_ms

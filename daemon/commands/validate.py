@@ -50,7 +50,7 @@ def validate(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Ask whether a strategy is more than the luckiest of all that were tried."""
+    """Ask whether a strategy is more than the luckiest tried."""
     from backtest.validation.verdict import judge
     from daemon.commands.choices import Choices, read_settings
     from daemon.console import write_json

@@ -31,7 +31,10 @@ def walk_forward(
     hold_out: HoldOut = None,
     journal: Url = None,
 ) -> None:
-    """Fit on the past, trade the next stretch, and again: one curve out of sample."""
+    """Fit on the past, trade the next stretch, and again.
+
+    The stretches make one curve out of sample.
+    """
     from backtest.walk_forward import Terms
     from daemon.commands.sweeping import Search
     from daemon.commands.walking import Wishes, walk_and_tell
