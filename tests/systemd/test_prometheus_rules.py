@@ -41,7 +41,7 @@ def test_promtool_accepts_the_scrape_stanza(folder: Path, tmp_path: Path) -> Non
     here = text.replace("/opt/lockstep", str(folder.parent))
     here = here.replace("/etc/prometheus/lockstep_read_token", str(token))
     (tmp_path / "prometheus.yml").write_text(here)
-    assert "17 rules found" in run("check", "config", tmp_path / "prometheus.yml")
+    assert "18 rules found" in run("check", "config", tmp_path / "prometheus.yml")
 
 
 @pytest.mark.parametrize("name", ["lockstep.test.yml", "lockstep.daily.test.yml"])
