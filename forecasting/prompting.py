@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -276,6 +277,11 @@ def _name(value: Any) -> str:
     return value
 
 
+@lru_cache
+def _names(values: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(sorted(map(_name, values)))
+
+
 def _spelled(value: Any, chars_max: int, depth: int) -> str:
     """The JSON of a value, keys in order, without hidden characters or NaN, nor nested for ever."""
     if isinstance(value, float):
@@ -287,7 +293,7 @@ def _spelled(value: Any, chars_max: int, depth: int) -> str:
     if not depth:
         raise ValueError("nested too deep")
     if isinstance(value, Mapping):
-        keys = sorted(map(_name, value))
+        keys = _names(tuple(value))
         pairs = [f'"{key}":{_spelled(value[key], chars_max, depth - 1)}' for key in keys]
         return "{" + ",".join(pairs) + "}"
     if isinstance(value, list | tuple):

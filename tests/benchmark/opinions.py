@@ -33,7 +33,7 @@ from forecasting.cassette import Cassette  # noqa: E402
 from forecasting.questions import Question, Reply  # noqa: E402
 from strategies.trend import TREND  # noqa: E402
 
-QUESTIONS, BARS_EACH, ROUNDS = 10_000, 50, 5
+QUESTIONS, BARS_EACH, ROUNDS = 10_000, 50, 9
 MICROS_MAX = 50.0
 
 
