@@ -36,7 +36,7 @@ from markets.history import History  # noqa: E402
 from risk.limits import Limits, Sizing, SizingRule  # noqa: E402
 from strategies.trend import TREND  # noqa: E402
 
-BARS, ROUNDS = 100_000, 4
+BARS, ROUNDS = 100_000, 10
 FEE, SLIPPAGE_BPS, NOTIONAL, EQUITY = 0.0005, 2.0, 1_000.0, 1e6
 FAST, SLOW = "10:48:2", "60:256:4"
 CHUNK, CHUNKS = 100, 2
