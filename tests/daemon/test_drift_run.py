@@ -7,6 +7,7 @@ trades.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ reconcile_s = 1
 resend_s = 0.2
 
 [api]
-enabled = false
+port = {port}
 
 [paths]
 journal = "sqlite:///{folder}/journal.sqlite"
@@ -75,9 +76,14 @@ def exchange() -> Iterator[StandinExchange]:
 
 class Daemon:
     def __init__(self, folder: Path, exchange: StandinExchange, chain: Process) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         self.folder, self.profile = folder, folder / "drift.toml"
+        self.door = ("--url", f"http://127.0.0.1:{port}")
+        self.door += ("--token-file", str(folder / "runs" / "control.token"))
         addresses = {"stream": exchange.stream_url, "info": exchange.info_url, "node": chain.url}
-        self.profile.write_text(PROFILE.format(**addresses, folder=folder))
+        self.profile.write_text(PROFILE.format(**addresses, folder=folder, port=port))
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", "from daemon.main import main; main()", "run"]
@@ -187,3 +193,29 @@ def test_a_live_run_starts_settles_stops_and_starts_again(
     engine.dispose()
     assert "word-of-the-provider" not in daemon.log
     assert key.read_text() not in daemon.log
+
+
+@pytest.mark.slow
+def test_a_halt_that_flattens_leaves_nothing_at_the_venue(
+    exchange: StandinExchange, tmp_path: Path
+) -> None:
+    pair = key_in(tmp_path)
+    with ExitStack() as stack:
+        chain = stack.enter_context(spawn("--slots-per-s", "100"))
+        user = chain.desk.add_user(str(pair.pubkey()))["user"]
+        chain.desk.tick(40)
+        daemon = Daemon(tmp_path, exchange, chain)
+        process = daemon.start()
+        stack.callback(process.kill)
+        daemon.trades(exchange, process)
+
+        def held() -> list[int]:
+            return [place["base"] for place in chain.desk.user(user)["positions"].values()]
+
+        daemon.wait_for(lambda: exchange.now >= exchange.end and any(held()), process)
+        succeed("halt", "--flatten", "--reason", "the venue may close", *daemon.door)
+        daemon.wait_for(lambda: not any(held()), process)
+        daemon.wait_for(lambda: abs(sum(size for _, size, _ in daemon.fills())) < 1e-9, process)
+        assert succeed("status", *daemon.door, "--json").json["mode"] == "halted"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
