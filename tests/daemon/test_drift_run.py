@@ -133,20 +133,28 @@ def key_in(folder: Path) -> Keypair:
     return pair
 
 
+def trading(
+    folder: Path, exchange: StandinExchange, stack: ExitStack
+) -> tuple[Process, str, Daemon, subprocess.Popen[bytes]]:
+    """A chain, its user, and a run that has come into sight of its market."""
+    pair = key_in(folder)
+    chain = stack.enter_context(spawn("--slots-per-s", "100"))
+    user = chain.desk.add_user(str(pair.pubkey()))["user"]
+    chain.desk.tick(40)
+    daemon = Daemon(folder, exchange, chain)
+    process = daemon.start()
+    stack.callback(process.kill)
+    daemon.trades(exchange, process)
+    return chain, user, daemon, process
+
+
 @pytest.mark.slow
 def test_a_run_that_traded_there_is_audited_and_listed_as_any_other(
     exchange: StandinExchange, tmp_path: Path
 ) -> None:
-    pair = key_in(tmp_path)
     journal = sqlite_url(tmp_path / "journal.sqlite")
     with ExitStack() as stack:
-        chain = stack.enter_context(spawn("--slots-per-s", "100"))
-        user = chain.desk.add_user(str(pair.pubkey()))["user"]
-        chain.desk.tick(40)
-        daemon = Daemon(tmp_path, exchange, chain)
-        process = daemon.start()
-        stack.callback(process.kill)
-        daemon.trades(exchange, process)
+        chain, user, daemon, process = trading(tmp_path, exchange, stack)
         daemon.wait_for(lambda: len(daemon.fills()) > 2, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -199,15 +207,8 @@ def test_a_live_run_starts_settles_stops_and_starts_again(
 def test_a_halt_that_flattens_leaves_nothing_at_the_venue(
     exchange: StandinExchange, tmp_path: Path
 ) -> None:
-    pair = key_in(tmp_path)
     with ExitStack() as stack:
-        chain = stack.enter_context(spawn("--slots-per-s", "100"))
-        user = chain.desk.add_user(str(pair.pubkey()))["user"]
-        chain.desk.tick(40)
-        daemon = Daemon(tmp_path, exchange, chain)
-        process = daemon.start()
-        stack.callback(process.kill)
-        daemon.trades(exchange, process)
+        chain, user, daemon, process = trading(tmp_path, exchange, stack)
 
         def held() -> list[int]:
             return [place["base"] for place in chain.desk.user(user)["positions"].values()]
