@@ -174,13 +174,15 @@ HEADER_BYTES = sum(np.dtype(kind).itemsize for _, kind in _HEADER)
 def _event_type() -> np.dtype[Any]:
     """A record whose payloads overlap, as in a C union."""
     names, formats = (list(column) for column in zip(*_HEADER, strict=True))
-    offsets = list(np.cumsum([0, *(np.dtype(kind).itemsize for kind in formats)][:-1]))
+    sizes = [np.dtype(kind).itemsize for kind in formats]
+    offsets = [sum(sizes[:place]) for place in range(len(sizes))]
     for fields in PAYLOAD.values():
         names += fields
         formats += [type_float] * len(fields)
         offsets += [HEADER_BYTES + 8 * place for place in range(len(fields))]
     size = HEADER_BYTES + 8 * max(len(fields) for fields in PAYLOAD.values())
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+    return np.dtype(layout)
 
 
 EVENT = _event_type()

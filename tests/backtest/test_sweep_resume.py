@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_killed_sweep_goes_on_and_gives_every_row_once(tmp_path: Path) -> None
     assert (begun.count, begun.found) == (COUNT - sweep.resumed, sweep.resumed)
     fresh = [row.plain() for row in Sweep(trend_subject(), threads=1).run(points(COUNT))]
     assert rows == fresh
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         kept = database.execute("select count(*), count(distinct place) from row").fetchone()
     assert kept == (COUNT, COUNT)
 

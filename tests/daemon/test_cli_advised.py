@@ -66,7 +66,7 @@ def test_calls_are_recorded_once_and_then_a_replay_asks_nobody(shop: Path, tmp_p
     assert first["run_id"] == again["run_id"]
     assert {"agreed", "disagreed"} <= set(again["advice"]["verdicts"])
     assert first["control"]["gap"] == pytest.approx(0.0)
-    with sqlite3.connect("journal.sqlite") as journal:
+    with closing(sqlite3.connect("journal.sqlite")) as journal, journal:
         calls = journal.execute("SELECT count(*) FROM calls WHERE outcome = 'ok'").fetchone()[0]
         questions = journal.execute("SELECT count(*) FROM questions").fetchone()[0]
     assert calls == questions == again["advice"]["questions"]

@@ -1,6 +1,7 @@
 """``lockstep audit`` and ``what-if`` over a recorded run, as a person types them."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_an_audit_of_an_honest_record_finds_every_outcome_again(recorded: tuple[
 
 def test_an_audit_finds_a_record_that_was_tampered_with(recorded: tuple[str, str]) -> None:
     run, journal = recorded
-    with sqlite3.connect(journal.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(journal.removeprefix("sqlite:///"))) as database, database:
         seq, raw = database.execute(
             "SELECT seq, records FROM steps WHERE outcomes > 0 ORDER BY seq DESC LIMIT 1"
         ).fetchone()
@@ -59,7 +60,7 @@ def test_a_record_that_parts_leaves_the_checkpoint_where_it_was(
     recorded: tuple[str, str], shop: Path
 ) -> None:
     run, journal = recorded
-    with sqlite3.connect(journal.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(journal.removeprefix("sqlite:///"))) as database, database:
         database.execute("UPDATE steps SET records = substr(records, 1, length(records) - 160)")
     words = ("--journal", journal, "--checkpoint", shop / "parted", "--json")
     for _ in range(2):

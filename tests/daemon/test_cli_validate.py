@@ -1,6 +1,7 @@
 """``lockstep validate`` as a person types it: a sweep's best, one replay, and what it refuses."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_a_page_is_written_that_loads_nothing(recorded: dict[str, Any], tmp_path
 
 def test_a_ledger_cut_behind_the_file_is_refused() -> None:
     searched()
-    with sqlite3.connect("journal.sqlite") as database:
+    with closing(sqlite3.connect("journal.sqlite")) as database, database:
         database.execute("DELETE FROM trial_ledger WHERE seq > 40")
         database.execute(
             "UPDATE trial_ledger_head SET count = 40,"

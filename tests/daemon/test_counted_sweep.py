@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_without_its_journal_a_sweep_does_not_begin(market: Path) -> None:
 def midway(search: Any) -> bool:
     """Whether trials of a second group have begun and not ended; the search is stopped if so."""
     search.send_signal(signal.SIGSTOP)
-    with sqlite3.connect("journal.sqlite") as database:
+    with closing(sqlite3.connect("journal.sqlite")) as database, database:
         query = "SELECT sum(not ended), sum(ended) FROM trial_ledger"
         try:
             begun, ended = database.execute(query).fetchone()

@@ -155,7 +155,7 @@ def test_a_commit_waits_for_the_disk(journal_url: str) -> None:
 
 
 def test_a_file_of_someone_else_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "theirs") as connection:
+    with closing_file(sqlite3.connect(tmp_path / "theirs")) as connection, connection:
         connection.execute("CREATE TABLE wallets (id)")
     connection.close()
     url = sqlite_url(tmp_path / "theirs")

@@ -74,7 +74,7 @@ def test_processes_that_share_a_journal_do_not_overspend_together(journal_url: s
     held = [int(spender.communicate(timeout=120)[0]) for spender in spenders]
     assert [spender.returncode for spender in spenders] == [0, 0]
     assert spent_micros(database, DAY) == 7 * sum(held) <= 1_000
-    assert sum(held) > 1_000 // 9
+    assert sum(held) >= 1_000 // 9
     assert spent_micros(database, "run one") == 7 * held[0]
     with transaction(database) as connection:
         # a row a scope, however many calls
