@@ -174,8 +174,7 @@ HEADER_BYTES = sum(np.dtype(kind).itemsize for _, kind in _HEADER)
 def _event_type() -> np.dtype[Any]:
     """A record whose payloads overlap, as in a C union."""
     names, formats = (list(column) for column in zip(*_HEADER, strict=True))
-    sizes = [np.dtype(kind).itemsize for kind in formats]
-    offsets = [sum(sizes[:place]) for place in range(len(sizes))]
+    offsets = np.cumsum([0, *(np.dtype(kind).itemsize for kind in formats)][:-1]).tolist()
     for fields in PAYLOAD.values():
         names += fields
         formats += [type_float] * len(fields)
