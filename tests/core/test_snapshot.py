@@ -2,24 +2,19 @@
 
 import numpy as np
 import pytest
+from folding import fold_on
 from shelf import SHELF, shelf_run, shelf_setup, shelf_world
 
 from backtest.assemble import assemble
 from core.model import OUTCOME, Records, joined
-from core.snapshot import SnapshotError, put, take
+from core.snapshot import SnapshotError
 from markets.history import merge
 
 
 def fold(name: str, block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]:
     world = shelf_world(name, 1_500)
     engine = assemble(shelf_setup(name), {symbol: h.fields for symbol, h in world.items()})
-    if snapshot is not None:
-        put(engine.arrays, snapshot)
-    at, told = 0, []
-    while at < len(block):
-        at, outcomes, *_ = engine.advance(block, at)
-        told.append(joined([outcomes], OUTCOME))
-    return take(engine.arrays), joined(told, OUTCOME)
+    return fold_on(engine, block, snapshot)
 
 
 @pytest.mark.parametrize("name", SHELF)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folding import fold_on
 from numpy.typing import NDArray
 from worlds import FREE, MINUTE, NO_LIMITS, SCRIPT, START, bar_history, scripted, walk
 
@@ -21,7 +22,6 @@ from core.engine import Book, Engine
 from core.errors import ConfigError
 from core.instrument import Instrument
 from core.model import OUTCOME, Records, Result, joined
-from core.snapshot import put, take
 from core.strategy import Strategy
 from markets.history import History, crop, merge
 from risk.limits import Limits, Sizing, SizingRule
@@ -173,10 +173,7 @@ def pandas_like(closes: NDArray[np.float64], other: NDArray[np.float64], span: i
 
 def engine_after(world: dict[str, History], setup: Setup) -> Engine:
     engine = assemble(setup, {name: history.fields for name, history in world.items()})
-    block = merge(list(world.values()))
-    at = 0
-    while at < len(block):
-        at, *_ = engine.advance(block, at)
+    fold_on(engine, merge(list(world.values())))
     return engine
 
 
@@ -269,13 +266,7 @@ def test_a_limit_that_never_binds_changes_nothing() -> None:
 
 def fold(block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]:
     engine = assemble(trends(), {name: history.fields for name, history in trend_world().items()})
-    if snapshot is not None:
-        put(engine.arrays, snapshot)
-    at, rows = 0, []
-    while at < len(block):
-        at, outcomes, *_ = engine.advance(block, at)
-        rows.append(joined([outcomes], OUTCOME))
-    return take(engine.arrays), joined(rows, OUTCOME)
+    return fold_on(engine, block, snapshot)
 
 
 @pytest.mark.parametrize("cut", [7, 400, 1_001])

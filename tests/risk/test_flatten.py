@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folding import fold_on
 from worlds import (
     FREE,
     MINUTE,
@@ -40,7 +41,6 @@ from core.model import (
     Result,
     joined,
 )
-from core.snapshot import put, take
 from core.strategy import Feature, Strategy
 from markets.history import merge
 from risk.gate import Rule
@@ -275,13 +275,7 @@ def test_cuts_into_blocks_change_nothing(names: tuple[str, ...]) -> None:
 
 def fold(block: Records, snapshot: bytes | None = None) -> tuple[bytes, Records]:
     engine = assemble(falling(), {name: history.fields for name, history in world().items()})
-    if snapshot is not None:
-        put(engine.arrays, snapshot)
-    at, told = 0, []
-    while at < len(block):
-        at, outcomes, *_ = engine.advance(block, at)
-        told.append(joined([outcomes], OUTCOME))
-    return take(engine.arrays), joined(told, OUTCOME)
+    return fold_on(engine, block, snapshot)
 
 
 def test_a_restart_in_the_middle_goes_on_closing() -> None:
