@@ -25,7 +25,7 @@ from core.engine import Engine
 from core.errors import UnknownName
 from core.events import command_event, link_event
 from core.loop import run as run_loop
-from core.model import EVENT, Command, Records, joined
+from core.model import EVENT, Command, Records
 from core.ports import Advisor, Journal, Venue
 from core.snapshot import take
 from daemon.journal import (
@@ -118,8 +118,9 @@ class Service:
         """Market data for the loop; what went out of sight before the first of it goes ahead."""
         at_ms, blinded = int(block["ts_known"][0]), self._blinded
         self._blinded = []
-        down = [link_event(instrument, False, at_ms) for instrument in blinded]
-        await self.inbox.put(joined([*down, block], EVENT))
+        for instrument in blinded:
+            await self.inbox.put(link_event(instrument, False, at_ms))
+        await self.inbox.put(block)
 
     async def link(self, instrument: int, up: bool) -> None:
         """An instrument came into sight or went out of it; a change alone is told."""
